@@ -1,0 +1,201 @@
+"""`residency.toml`: strict, one section a stage. Unknown keys fail with the nearest match."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from residency.errors import SettingsError, StorageError
+
+FILE_NAME = "residency.toml"
+DEFAULT_BASE = "SmolLM2-135M-Instruct"
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[int, Field(gt=0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class ModelSettings(_Section):
+    """`base`: a carried model's name, a local folder, a GGUF file, or a name on the hub."""
+
+    base: str = DEFAULT_BASE
+
+
+class DataSettings(_Section):
+    """What to learn from, and how it is split.
+
+    `map` names the columns of a CSV (`prompt`, `completion`, optionally `system`). `near_duplicate`
+    is the similarity (0..1) from which two questions count as the same. `max_tokens` is the longest
+    row, prompt and answer together.
+    """
+
+    file: str
+    map: dict[str, str] = {}
+    system: str = ""
+    validation: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.1
+    test: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.2
+    near_duplicate: Share = 0.85
+    max_tokens: Positive = 1024
+    seed: int = 17
+
+
+class TrainSettings(_Section):
+    """What is not given is chosen from model and data size; the reason is printed and recorded.
+
+    `rank`, `alpha`, `dropout` and `target_modules` are LoRA's; `batch` is rows a step; `patience`
+    is in validations without improvement; `threads` 0 means every free core.
+    """
+
+    method: Literal["lora"] = "lora"
+    epochs: Annotated[float, Field(gt=0)] | None = None
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] | None = None
+    rank: Positive | None = None
+    alpha: Positive | None = None
+    dropout: Share | None = None
+    target_modules: list[str] | Literal["all-linear"] = "all-linear"
+    batch: Positive | None = None
+    patience: Positive = 2
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    threads: Annotated[int, Field(ge=0)] = 0
+    seed: int = 17
+
+
+Level = Literal["Q8_0", "Q5_K_M", "Q4_K_M"]
+
+
+class ExportSettings(_Section):
+    """Quantization levels beside f16, which is always made."""
+
+    levels: list[Level] = list(get_args(Level))
+
+
+class GateSettings(_Section):
+    """What a build must reach to ship; a threshold that is not set is not asked.
+
+    `exact`, `fields`, `valid_json` and `similarity` are lowest values of the rates of the gate's
+    report; `gain` is the lead in `exact` over the base model (in `similarity` where `exact` is not
+    set); `different` is the largest share of answers that may differ from f16's.
+    `max_tokens` 0 means half as many again as the longest answer of the training split.
+    """
+
+    exact: Share | None = None
+    fields: Share | None = None
+    valid_json: Share | None = None
+    similarity: Share | None = None
+    gain: Annotated[float, Field(ge=-1.0, le=1.0)] | None = None
+    different: Share = 0.10
+    max_tokens: Annotated[int, Field(ge=0)] = 0
+
+
+class EngineSettings(_Section):
+    """How the model is run. `threads` 0 means the cores that are free; `server` is the path of a
+    native `llama-server`, and empty means the one that comes with the package."""
+
+    server: str = ""
+    threads: Annotated[int, Field(ge=0)] = 0
+    context: Positive = 2048
+    slots: Positive = 4
+
+
+class ServeSettings(_Section):
+    """Where the gateway listens. `timeout` and `drain` are in seconds."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    timeout: Annotated[float, Field(gt=0)] = 120.0
+    drain: Annotated[float, Field(ge=0)] = 30.0
+
+
+class Settings(_Section):
+    """The whole file. `name` is the specialist's, and what `/v1/models` lists."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    model: ModelSettings = ModelSettings()
+    data: DataSettings
+    train: TrainSettings = TrainSettings()
+    export: ExportSettings = ExportSettings()
+    gate: GateSettings = GateSettings()
+    engine: EngineSettings = EngineSettings()
+    serve: ServeSettings = ServeSettings()
+
+
+def load(workspace: Path) -> Settings:
+    """The settings of `workspace`. Raises `SettingsError` with file, line and nearest match."""
+    path = workspace / FILE_NAME
+    try:
+        text = path.read_bytes().decode()
+    except FileNotFoundError:
+        raise SettingsError(
+            f"{path}: there is no {FILE_NAME} here",
+            hint="make a workspace with: residency init DIR, or name one with --workspace DIR",
+        ) from None
+    except UnicodeDecodeError as error:
+        raise SettingsError(
+            f"{path}: not UTF-8 (byte {error.start})", hint="save the file as UTF-8"
+        ) from None
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read: {error.strerror}") from error
+    return parse(text, str(path))
+
+
+def parse(text: str, place: str) -> Settings:
+    """Settings from TOML `text`; `place` is named in errors."""
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(
+            f"{place}: not valid TOML: {error}", hint="see https://toml.io for the format"
+        ) from None
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        loc = [str(part) for part in problem["loc"] if isinstance(part, str)]
+        message, hint = _explain(dict(problem), loc)
+        more = error.error_count() - 1
+        also = f" (and {more} more)" if more else ""
+        raise SettingsError(f"{place}:{_line(text, loc)}: {message}{also}", hint=hint) from None
+
+
+def _explain(problem: dict[str, Any], loc: list[str]) -> tuple[str, str]:
+    name = ".".join(loc)
+    if problem["type"] == "extra_forbidden":
+        known = _known_keys(loc[:-1])
+        near = difflib.get_close_matches(loc[-1], known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+        return f"unknown setting {name}", hint
+    if problem["type"] == "missing":
+        return f"{name} is missing", f"add {loc[-1]} = ..."
+    return (
+        f"{name}: {problem['msg']}, not {problem['input']!r}",
+        "residency settings lists them all",
+    )
+
+
+def _known_keys(section: list[str]) -> list[str]:
+    model: type[BaseModel] = Settings
+    for part in section:
+        model = model.model_fields[part].annotation  # type: ignore[assignment]
+    return sorted(model.model_fields)
+
+
+def _line(text: str, loc: list[str]) -> int:
+    """The line of the key `loc`, or of its section, or 1."""
+    section, best = "", 1
+    wanted = loc[0] if len(loc) > 1 else ""
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := re.match(r"\s*\[([^\]]+)\]", line):
+            section = header[1].strip()
+            if section in (wanted, loc[-1]):
+                best = number
+        elif section == wanted and re.match(rf"\s*[\"']?{re.escape(loc[-1])}[\"']?\s*=", line):
+            return number
+    return best

@@ -1,0 +1,65 @@
+"""What long work tells the person who waits, on stderr: bars on a terminal, else plain lines."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sized
+from typing import TypeVar
+
+T = TypeVar("T")
+_PLAIN_SECONDS = 5.0
+
+
+def say(text: str) -> None:
+    """One line to the person, on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+class Progress:
+    """Counts `done` of `total` with the time that is left; use as a context manager.
+
+    On a terminal the line is redrawn at most ten times a second; elsewhere a line is printed at
+    most every five seconds and at the end.
+    """
+
+    def __init__(self, label: str, total: int) -> None:
+        self.label, self.total, self.done = label, total, 0
+        self._tty = sys.stderr.isatty()
+        self._start = self._shown = time.monotonic()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._show(final=True)
+
+    def advance(self, count: int = 1, *, note: str = "") -> None:
+        """Add `count` and show it if the last showing is old enough; `note` is appended."""
+        self.done += count
+        age = time.monotonic() - self._shown
+        if age >= (0.1 if self._tty else _PLAIN_SECONDS):
+            self._show(note=note)
+
+    def _show(self, *, note: str = "", final: bool = False) -> None:
+        self._shown = time.monotonic()
+        spent = self._shown - self._start
+        left = spent / self.done * (self.total - self.done) if self.done else 0.0
+        when = f"{spent:.0f} s" if final else f"{left:.0f} s left"
+        text = f"{self.label}: {self.done}/{self.total}, {when}{', ' + note if note else ''}"
+        if self._tty:
+            width = 24
+            filled = width * self.done // max(self.total, 1)
+            bar = "█" * filled + "·" * (width - filled)
+            print(f"\r\033[K{bar} {text}", end="\n" if final else "", file=sys.stderr, flush=True)
+        else:
+            say(text)
+
+
+def track(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
+    """Yield `items` while a `Progress` counts them."""
+    count = total if total is not None else len(items) if isinstance(items, Sized) else 0
+    with Progress(label, count) as progress:
+        for item in items:
+            yield item
+            progress.advance()

@@ -1,0 +1,165 @@
+"""The values that cross stages. All are frozen; all round-trip through `to_json`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+Role = Literal["system", "user", "assistant", "tool"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Message:
+    """One OpenAI chat message. `extra` holds tool calls and the like, untouched."""
+
+    role: Role
+    content: str
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The message as OpenAI's API writes it."""
+        return {"role": self.role, "content": self.content, **self.extra}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Conversation:
+    """Chat messages whose last one is the answer to learn. `source` is `file:line`."""
+
+    messages: tuple[Message, ...]
+    source: str
+
+    @property
+    def prompt(self) -> tuple[Message, ...]:
+        return self.messages[:-1]
+
+    @property
+    def answer(self) -> str:
+        return self.messages[-1].content
+
+    @property
+    def question(self) -> str:
+        """The last user message: what near-duplicates are looked for in."""
+        return next((m.content for m in reversed(self.prompt) if m.role == "user"), "")
+
+    def with_system(self, system: str) -> Conversation:
+        """The same conversation, opened by `system` unless it already has a system message."""
+        return dataclasses.replace(self, messages=with_system(self.messages, system))
+
+
+def with_system(messages: Sequence[Message], system: str) -> tuple[Message, ...]:
+    """`messages` opened by `system`, unless they have a system message or `system` is empty.
+
+    Data preparation, the gate and the gateway all call this, so that a specialist is asked as it
+    was taught.
+    """
+    if not system or any(m.role == "system" for m in messages):
+        return tuple(messages)
+    return (Message(role="system", content=system), *messages)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Artifact:
+    """A folder in the store: where it is, what it is, and the digest of its bytes."""
+
+    path: Path
+    kind: str
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """What made an artifact. Written last and atomically: it exists when the stage has finished.
+
+    `key` identifies the work (stage, inputs, settings, code); `inputs` maps a name to a digest;
+    `outputs` maps a name to `{"kind", "digest"}`; `figures` are what the stage measured.
+    """
+
+    format: int = 1
+    stage: str
+    key: str
+    status: str = "done"
+    inputs: Mapping[str, str]
+    settings: Mapping[str, Any]
+    versions: Mapping[str, str]
+    seed: int
+    started: str
+    seconds: float
+    figures: Mapping[str, Any]
+    outputs: Mapping[str, Mapping[str, str]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rate:
+    """A proportion with its 95% interval over `n` cases; all in 0..1."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Build:
+    """One deployable form of a model.
+
+    `size` in bytes; `digest` is the SHA-256 of `file`; `stop_tokens` are token strings;
+    `template_digest` is the SHA-256 of the chat template; `fingerprint` is the digest of its
+    `residency.fingerprint.Fingerprint`.
+    """
+
+    name: str
+    format: str
+    file: str
+    size: int
+    digest: str
+    template_digest: str
+    stop_tokens: tuple[str, ...]
+    fingerprint: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """Whether a build may ship: the rule that decided, in words, and the figures with intervals."""
+
+    build: str
+    passed: bool
+    rule: str
+    figures: Mapping[str, Rate]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Release:
+    """What is let out: a build, how the engine is to run it, and the verdict that let it out."""
+
+    name: str
+    model: str
+    base: str
+    build: Build
+    artifact: str
+    system: str
+    max_tokens: int
+    context: int
+    verdict: Verdict
+    gate_key: str
+    created: str
+
+
+def to_dict(value: Any) -> Any:
+    """A dataclass (or a container of them) as plain JSON values."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_dict(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): to_dict(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_dict(v) for v in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def to_json(value: Any, *, indent: int | None = None) -> str:
+    """JSON text with sorted keys, so that equal values have equal bytes."""
+    return json.dumps(to_dict(value), ensure_ascii=False, sort_keys=True, indent=indent)
