@@ -26,6 +26,7 @@ class Progress:
     def __init__(self, label: str, total: int) -> None:
         self.label, self.total, self.done = label, total, 0
         self._tty = sys.stderr.isatty()
+        self._resumed = 0
         self._start = self._shown = time.monotonic()
 
     def __enter__(self) -> Progress:
@@ -33,6 +34,10 @@ class Progress:
 
     def __exit__(self, *_: object) -> None:
         self._show(final=True)
+
+    def resume_at(self, done: int) -> None:
+        """Say that `done` of the total were done by an earlier run."""
+        self.done = self._resumed = done
 
     def advance(self, count: int = 1, *, note: str = "") -> None:
         """Add `count` and show it if the last showing is old enough; `note` is appended."""
@@ -44,7 +49,8 @@ class Progress:
     def _show(self, *, note: str = "", final: bool = False) -> None:
         self._shown = time.monotonic()
         spent = self._shown - self._start
-        left = spent / self.done * (self.total - self.done) if self.done else 0.0
+        fresh = self.done - self._resumed
+        left = spent / fresh * (self.total - self.done) if fresh else 0.0
         when = f"{spent:.0f} s" if final else f"{left:.0f} s left"
         text = f"{self.label}: {self.done}/{self.total}, {when}{', ' + note if note else ''}"
         if self._tty:

@@ -87,7 +87,8 @@ def write_atomic(path: Path, text: str) -> None:
         draft.replace(path)
 
 
-def _sync_tree(root: Path) -> None:
+def sync_tree(root: Path) -> None:
+    """Have the bytes of all files below `root` on the disk before it is renamed into place."""
     for path in root.rglob("*"):
         if path.is_file():
             handle = os.open(path, os.O_RDONLY)
@@ -239,7 +240,7 @@ class Store:
     def put(self, folder: Path, kind: str) -> Artifact:
         """Move `folder` into the store under its digest; the same bytes are kept once."""
         with storage_errors(self.root):
-            _sync_tree(folder)
+            sync_tree(folder)
             digest = digest_tree(folder)
             place = self.root / "objects" / digest
             place.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,49 @@
+"""A Hugging Face folder as a float16 GGUF, by llama.cpp's own converter."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from residency.errors import MissingError, ModelError
+from residency.models.wheels import CONVERTER, unpack
+from residency.progress import say
+
+_ERROR_LINES = 3
+
+
+def convert(folder: Path, target: Path, name: str) -> None:
+    """Write `folder` to the GGUF file `target`; `name` becomes its general.name.
+
+    The converter brings a `gguf` package that collides with the installed one, so it runs in a
+    process of its own. Raises `ModelError` with the converter's reason, `MissingError` when it
+    cannot be fetched.
+    """
+    tool = unpack(CONVERTER)
+    say(f"converting {folder.name} to GGUF")
+    done = subprocess.run(
+        [
+            *(sys.executable, str(tool / "convert_hf_to_gguf.py"), str(folder)),
+            *("--outtype", "f16", "--outfile", str(target), "--model-name", name),
+        ],
+        env={**os.environ, "PYTHONPATH": str(tool), "HF_HUB_OFFLINE": "1"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode == 0 and target.exists():
+        return
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    reason = " / ".join(lines[-_ERROR_LINES:]) or f"exit code {done.returncode}"
+    if "ModuleNotFoundError" in reason:
+        raise MissingError(
+            f"llama.cpp's converter needs a package: {reason}",
+            hint="pip install 'residency[train]'",
+        )
+    raise ModelError(
+        f"{folder}: llama.cpp's converter cannot convert this model: {reason}",
+        hint="choose a base model that llama.cpp supports",
+    )

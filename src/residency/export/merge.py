@@ -1,0 +1,49 @@
+"""Fold an adapter into its base model: one Hugging Face folder in float16."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from residency.errors import ModelError
+
+# Everything that decides how text becomes tokens and where an answer ends; weights and config.json
+# are written anew.
+_COPIED = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "generation_config.json",
+)
+
+
+def merge(base: Path, adapter: Path, target: Path) -> Any:
+    """Write the merged model to the folder `target` and return it, in float32.
+
+    The sum is taken in float32 and stored as float16; the same inputs give the same bytes. Raises
+    `ModelError` when the adapter does not fit the base.
+    """
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    try:
+        merged = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"{adapter}: this adapter does not fit the base model in {base}: {error}",
+            hint="train again with: residency run train",
+        ) from error
+    merged.half()
+    merged.save_pretrained(target)
+    for name in _COPIED:
+        if (base / name).exists():
+            shutil.copyfile(base / name, target / name)
+    return merged.float()

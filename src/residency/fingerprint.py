@@ -1,0 +1,317 @@
+"""One fingerprint from training to answer: does each form of a model still say the same?
+
+For a few conversations of the validation split it holds the rendered token ids, the token that
+ends a turn, the digest of the chat template, and the ten likeliest next tokens at four places of
+each right answer. It is taken on the adapter, the merged model, each build and the running engine;
+`compare` stops the chain at the first step that changed more than it may.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from residency.conversations import read_conversations
+from residency.errors import DataError, FingerprintError, StorageError
+from residency.store import sha256_text
+from residency.types import Conversation, Message, to_json
+
+if TYPE_CHECKING:
+    from residency.engines.client import EngineClient
+
+FILE_NAME = "fingerprint.json"
+PROBES = 4
+TOP = 10
+PLACES = 4
+# Answers may be long; each place costs the engine one pass over all that comes before it.
+ANSWER_TOKENS = 64
+_DECIMALS = 5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """The likeliest next tokens after `length` tokens: ids, and natural logs of probabilities."""
+
+    length: int
+    ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Probe:
+    """One conversation: ids of the rendered prompt with its answer, without the end of the turn."""
+
+    ids: tuple[int, ...]
+    places: tuple[Place, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fingerprint:
+    """What a form of a model makes of the probes.
+
+    `end_of_turn` is the token that the template writes after an answer; `stop_tokens` are those
+    at which this form is known to stop.
+    """
+
+    format: int = 1
+    template_digest: str
+    end_of_turn: str
+    stop_tokens: tuple[str, ...]
+    probes: tuple[Probe, ...]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the JSON form."""
+        return sha256_text(self.to_json())
+
+    def to_json(self) -> str:
+        return to_json(self)
+
+    @classmethod
+    def from_json(cls, text: str) -> Fingerprint:
+        """Raises `ValueError`, `KeyError` or `TypeError` where `text` is no fingerprint."""
+        values = json.loads(text)
+        return cls(
+            format=values["format"],
+            template_digest=values["template_digest"],
+            end_of_turn=values["end_of_turn"],
+            stop_tokens=tuple(values["stop_tokens"]),
+            probes=tuple(_probe_from(probe) for probe in values["probes"]),
+        )
+
+
+def _probe_from(values: Mapping[str, Any]) -> Probe:
+    places = tuple(
+        Place(length=p["length"], ids=tuple(p["ids"]), logprobs=tuple(p["logprobs"]))
+        for p in values["places"]
+    )
+    return Probe(ids=tuple(values["ids"]), places=places)
+
+
+def write_fingerprint(folder: Path, fingerprint: Fingerprint) -> None:
+    """Put `fingerprint.json` into an artifact's folder."""
+    (folder / FILE_NAME).write_text(fingerprint.to_json(), encoding="utf-8")
+
+
+def read_fingerprint(path: Path) -> Fingerprint:
+    """Read a fingerprint's file. Raises `StorageError` when it is missing or damaged."""
+    try:
+        return Fingerprint.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StorageError(
+            f"{path}: damaged fingerprint ({error})", hint="make it again with: residency run"
+        ) from error
+
+
+def probes(dataset: Path) -> list[Conversation]:
+    """The conversations that fingerprints are taken with: the first of the validation split."""
+    path = dataset / "validation.jsonl"
+    found = read_conversations(path)[:PROBES]
+    if not found:
+        raise DataError(f"{path}: no conversation to probe with", hint="give more data")
+    return found
+
+
+def take_torch(model: Any, tokenizer: Any, probes: Sequence[Conversation]) -> Fingerprint:
+    """The fingerprint of a transformers or peft model; take it in float32.
+
+    It is computed by one thread, since sums in another order differ in their last digits. Raises
+    `FingerprintError` where an answer does not end with a stop token: such a model would be taught
+    never to stop.
+    """
+    from residency.models.chat import render, stop_tokens
+
+    stops, ends, taken = stop_tokens(tokenizer), set[str](), []
+    with _steady(model):
+        for conversation in probes:
+            whole = render(tokenizer, conversation.messages, answer=True)
+            ends.add(tokenizer.convert_ids_to_tokens(whole.ids[-1]))
+            ids, start = whole.ids[:-1], whole.learnt.index(True)
+            taken.append(Probe(ids=ids, places=_torch_places(model, ids, start)))
+    if len(ends) != 1 or not ends <= set(stops):
+        raise FingerprintError(
+            f"stop tokens: an answer ends with {_list(sorted(ends))}, where the model stops at "
+            f"{_list(stops)}",
+            hint="the base model's chat template must end each answer with a stop token",
+        )
+    return Fingerprint(
+        template_digest=sha256_text(tokenizer.chat_template),
+        end_of_turn=ends.pop(),
+        stop_tokens=tuple(stops),
+        probes=tuple(taken),
+    )
+
+
+@contextlib.contextmanager
+def _steady(model: Any) -> Iterator[None]:
+    import torch
+
+    threads, training = torch.get_num_threads(), model.training
+    torch.set_num_threads(1)
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        torch.set_num_threads(threads)
+        model.train(training)
+
+
+def _torch_places(model: Any, ids: tuple[int, ...], start: int) -> tuple[Place, ...]:
+    import torch
+
+    logits = model(input_ids=torch.tensor([ids], device=model.device)).logits[0]
+    places = []
+    for length in _lengths(start, len(ids)):
+        values, tokens = torch.log_softmax(logits[length - 1].float(), -1).topk(TOP)
+        places.append(_place(length, list(zip(tokens.tolist(), values.tolist(), strict=True))))
+    return tuple(places)
+
+
+def _lengths(start: int, end: int) -> list[int]:
+    """Where to look: evenly from before an answer's first token to after its last one."""
+    span = min(end - start, ANSWER_TOKENS)
+    return sorted({start + round(i * span / (PLACES - 1)) for i in range(PLACES)})
+
+
+def _place(length: int, top: Sequence[tuple[int, float]]) -> Place:
+    # Equal probabilities have no order of their own: the id decides, so that repeats are equal.
+    ordered = sorted(((-round(p, _DECIMALS), i) for i, p in top))
+    return Place(
+        length=length, ids=tuple(i for _, i in ordered), logprobs=tuple(-p for p, _ in ordered)
+    )
+
+
+async def take_engine(client: EngineClient, probes: Sequence[Conversation]) -> Fingerprint:
+    """The fingerprint of what a running engine serves, through its own template and tokenizer.
+
+    Whether it stops is tried: the token that its template puts after an answer is made the
+    likeliest, and the engine must end its turn there. Raises the `EngineError` tree.
+    """
+    end = await _end_of_turn(client)
+    stops = await _stops_at(client, (await client.tokenize(end))[0]) if end else False
+    taken = []
+    for conversation in probes:
+        prompt = await client.apply_template(conversation.prompt)
+        start = len(await client.tokenize(prompt))
+        ids = tuple(await client.tokenize(prompt + conversation.answer))
+        places = [
+            _place(length, await client.top_logprobs(ids[:length], TOP))
+            for length in _lengths(start, len(ids))
+        ]
+        taken.append(Probe(ids=ids, places=tuple(places)))
+    return Fingerprint(
+        template_digest=sha256_text((await client.props())["chat_template"]),
+        end_of_turn=end,
+        stop_tokens=(end,) if stops else (),
+        probes=tuple(taken),
+    )
+
+
+async def _end_of_turn(client: EngineClient) -> str:
+    """The first token after an answer in a conversation that goes on; empty if there is none.
+
+    Asked so because llama.cpp takes a last message of the assistant for one to be continued.
+    """
+    answer = "Yes, Tuesday."
+    talk = (
+        Message(role="user", content="Tuesday?"),
+        Message(role="assistant", content=answer),
+        Message(role="user", content="And Friday?"),
+    )
+    rest = (await client.apply_template(talk)).partition(answer)[2]
+    first = (await client.tokenize(rest))[:1] if rest else []
+    for length in range(1, len(rest) + 1):
+        if await client.tokenize(rest[:length]) == first:
+            return rest[:length]
+    return ""
+
+
+async def _stops_at(client: EngineClient, token: int) -> bool:
+    answer = await client.chat(
+        {
+            "messages": [{"role": "user", "content": "Hello"}],
+            "max_tokens": 2,
+            "temperature": 0.0,
+            "logit_bias": {str(token): 100.0},
+        }
+    )
+    return bool(answer.finish_reason == "stop")
+
+
+def compare(reference: Fingerprint, other: Fingerprint, *, step: str, tolerance: float) -> float:
+    """The divergence of `other` from `reference`, if it is within `tolerance` (see `divergence`).
+
+    `step` is what was done in between, such as "quantizing to Q4_K_M". Raises `FingerprintError`,
+    which names the step and what differs: template, stop tokens, token ids or log-probabilities.
+    """
+    if reference.template_digest != other.template_digest:
+        raise _broken(step, "template", "it is not the one that the model was trained with")
+    if reference.end_of_turn != other.end_of_turn or (
+        reference.end_of_turn not in other.stop_tokens
+    ):
+        raise _broken(step, "stop tokens", _stop_detail(reference, other))
+    for number, (mine, its) in enumerate(zip(reference.probes, other.probes, strict=True), 1):
+        if mine.ids != its.ids:
+            raise _broken(step, "token ids", f"probe {number}, {_first_change(mine.ids, its.ids)}")
+    found = divergence(reference, other)
+    if not found <= tolerance:
+        raise _broken(
+            step,
+            "log-probabilities",
+            f"they diverge by {found:.4g} nats a token, where {tolerance:g} are allowed",
+        )
+    return found
+
+
+def _broken(step: str, what: str, detail: str) -> FingerprintError:
+    return FingerprintError(
+        f"{step}: {what}: {detail}",
+        hint="the model after this step does not answer as the one before it; nothing was released",
+    )
+
+
+def _list(tokens: Sequence[str]) -> str:
+    return ", ".join(tokens) or "none"
+
+
+def _stop_detail(reference: Fingerprint, other: Fingerprint) -> str:
+    wanted = reference.end_of_turn
+    if other.end_of_turn != wanted:
+        return f"an answer ends with {other.end_of_turn or 'no token'}, not with {wanted}"
+    return f"it does not stop at {wanted}, only at: {_list(other.stop_tokens)}"
+
+
+def _first_change(mine: tuple[int, ...], its: tuple[int, ...]) -> str:
+    same = next((i for i, (a, b) in enumerate(zip(mine, its, strict=False)) if a != b), None)
+    if same is None:
+        return f"{len(its)} tokens, not {len(mine)}"
+    return f"token {same}: {its[same]}, not {mine[same]}"
+
+
+def divergence(reference: Fingerprint, other: Fingerprint) -> float:
+    """Mean Kullback-Leibler divergence KL(reference || other) over all places, in nats a token.
+
+    It is taken over the reference's ten likeliest tokens, with all others as one (so it is a lower
+    bound of the full one). A token that the other's ten lack counts as the least of those ten.
+    llama.cpp judges quantization by the same measure (`llama-perplexity --kl-divergence`).
+    """
+    found = [
+        _place_divergence(mine, its)
+        for one, two in zip(reference.probes, other.probes, strict=True)
+        for mine, its in zip(one.places, two.places, strict=True)
+    ]
+    return sum(found) / len(found)
+
+
+def _place_divergence(mine: Place, its: Place) -> float:
+    theirs = dict(zip(its.ids, its.logprobs, strict=True))
+    floor = min(its.logprobs)
+    pairs = [(p, theirs.get(i, floor)) for i, p in zip(mine.ids, mine.logprobs, strict=True)]
+    rest = [math.log(max(1 - sum(math.exp(p[k]) for p in pairs), 1e-6)) for k in (0, 1)]
+    return sum(math.exp(p) * (p - q) for p, q in [*pairs, (rest[0], rest[1])])

@@ -1,0 +1,139 @@
+"""The gate's page: one HTML file that needs nothing beside itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jinja2
+
+from residency.gate.score import Relation
+from residency.gate.tally import Marked
+from residency.gate.verdict import BASE, F16, LOWEST, RATE_WORDS
+from residency.types import Conversation, Message
+
+EXAMPLES = 20
+EXAMPLE_CHARACTERS = 1500
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reply:
+    """What the builds of `names` answered, alike: whether it is right, how it relates to f16's."""
+
+    names: tuple[str, ...]
+    text: str
+    exact: bool
+    relation: Relation
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Example:
+    """One test case as the page shows it; long texts are cut."""
+
+    source: str
+    prompt: tuple[Message, ...]
+    reference: str
+    replies: tuple[Reply, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Examples:
+    """Cases for a person to read: where a build departs from f16, and where the subject is wrong.
+
+    `subject` is the release, or f16 where nothing ships; `more_*` count what is not shown.
+    """
+
+    subject: str
+    changed: tuple[Example, ...]
+    more_changed: int
+    wrong: tuple[Example, ...]
+    more_wrong: int
+
+
+def examples(marked: Mapping[str, Marked], cases: Sequence[Conversation], subject: str) -> Examples:
+    """The first cases of each sort, in the order of the test split."""
+    levels = [one for name, one in marked.items() if name not in (BASE, F16)]
+    numbers = range(len(cases))
+    changed = [i for i in numbers if any(one.relations[i] != "exact" for one in levels)]
+    wrong = [i for i in numbers if not marked[subject].scores[i].exact]
+    return Examples(
+        subject=subject,
+        changed=tuple(_example(marked, cases[i], i) for i in changed[:EXAMPLES]),
+        more_changed=max(0, len(changed) - EXAMPLES),
+        wrong=tuple(_example(marked, cases[i], i) for i in wrong[:EXAMPLES]),
+        more_wrong=max(0, len(wrong) - EXAMPLES),
+    )
+
+
+def render(verdict: Mapping[str, Any], shown: Examples) -> str:
+    """The page, from what `verdict.json` holds (see `residency.gate.stage`) and the examples."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("residency.gate", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(percent=_percent, size=_size, seconds=_seconds, number=_number)
+    settings = verdict["settings"]
+    rows = verdict["rows"]
+    return environment.get_template("report.html.j2").render(
+        v=verdict,
+        shown=shown,
+        rate_words=RATE_WORDS,
+        rates=[name for name in LOWEST if any(name in row["rates"] for row in rows)],
+        limits={name: settings[name] for name in (*LOWEST, "different")},
+        fields=_in_order(name for row in rows for name in row["by_field"]),
+        levels=[row for row in rows if row["relations"]],
+    )
+
+
+def _example(marked: Mapping[str, Marked], case: Conversation, number: int) -> Example:
+    alike: dict[str, list[str]] = {}
+    for name, one in marked.items():
+        alike.setdefault(one.answers[number].text, []).append(name)
+    replies = []
+    for text, names in alike.items():
+        first = marked[names[0]]
+        replies.append(
+            Reply(
+                names=tuple(names),
+                text=_cut(text),
+                exact=first.scores[number].exact,
+                relation=first.relations[number],
+            )
+        )
+    return Example(
+        source=case.source,
+        prompt=tuple(
+            Message(role=m.role, content=_cut(m.content)) for m in case.prompt if m.role != "system"
+        ),
+        reference=_cut(case.answer),
+        replies=tuple(replies),
+    )
+
+
+def _in_order(names: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(names))
+
+
+def _cut(text: str) -> str:
+    more = len(text) - EXAMPLE_CHARACTERS
+    return text if more <= 0 else f"{text[:EXAMPLE_CHARACTERS]}… ({more} more characters)"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}%"
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:,.0f} MB"
+
+
+def _seconds(value: float) -> str:
+    return f"{1000 * value:,.0f} ms" if value < 10 else f"{value:,.1f} s"

@@ -1,0 +1,80 @@
+"""Base models: a carried one by name, a local folder, a GGUF file, or a name on the hub."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from residency.errors import ModelError
+from residency.models import carried, folder, hub
+from residency.models.cache import build_once, cached_digest, home
+from residency.models.gguf_file import dequantize, read_header
+
+__all__ = ["BaseModel", "home", "resolve"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BaseModel:
+    """A model to start from.
+
+    `path` is a Hugging Face folder (config.json, tokenizer, safetensors, chat template), `digest`
+    that of its files, and `source` says in words where they are from.
+    """
+
+    name: str
+    path: Path
+    digest: str
+    license: str
+    source: str
+
+
+def resolve(name: str) -> BaseModel:
+    """The base model that `name` means, fetched first if it is not on this machine.
+
+    Tried in this order: a carried model, a path, a name on the hub.
+    Raises `ModelError` for a model that cannot be used and `MissingError` when it cannot be got.
+    """
+    if name in carried.MODELS:
+        return _from_carried(name)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return _from_folder(path, path.resolve().name, "", f"folder {path.name}")
+    if path.is_file():
+        return _from_gguf(path)
+    if name.startswith((".", "/", "~")) or name.endswith(".gguf"):
+        raise ModelError(f"{path}: no such model", hint="check [model] base")
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        found = hub.fetch(name)
+        return _from_folder(found.path, name, found.license, f"hub {name}@{found.commit}")
+    near = difflib.get_close_matches(name, carried.MODELS, n=1, cutoff=0.4)
+    known = f"did you mean {near[0]}?" if near else f"carried: {', '.join(carried.MODELS)}"
+    raise ModelError(
+        f"unknown base model {name!r}",
+        hint=f"{known}; else give a folder, a .gguf file, or OWNER/NAME on the hub",
+    )
+
+
+def _from_folder(path: Path, name: str, license: str, source: str) -> BaseModel:
+    folder.check(path)
+    digest = cached_digest(path)
+    return BaseModel(name=name, path=path, digest=digest, license=license, source=source)
+
+
+def _from_gguf(path: Path) -> BaseModel:
+    header = read_header(path)
+    sha256 = cached_digest(path)
+    place = home() / "models" / f"{path.stem}-{sha256[:16]}"
+    build_once(place, lambda draft: dequantize(path, draft))
+    license = str(header.metadata.get("general.license", ""))
+    return _from_folder(place, path.stem, license, f"GGUF {path.name} sha256 {sha256}")
+
+
+def _from_carried(name: str) -> BaseModel:
+    model = carried.MODELS[name]
+    place = home() / "models" / f"{name}-{model.sha256[:16]}"
+    build_once(place, lambda draft: carried.fill(model, draft))
+    wheel = model.wheels[0]
+    source = f"package {wheel.name} {wheel.version}, GGUF sha256 {model.sha256}"
+    return _from_folder(place, name, wheel.license, source)

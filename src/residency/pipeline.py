@@ -1,0 +1,240 @@
+"""The stages in a row: each is run only if its inputs, settings or code changed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from residency import releases
+from residency.config import Settings
+from residency.errors import DataError, InputError
+from residency.progress import say
+from residency.store import (
+    VOLATILE,
+    Draft,
+    Store,
+    code_digest,
+    sha256_file,
+    stage_key,
+    storage_errors,
+)
+from residency.types import Artifact, Build, Rate, Record, Release, Verdict
+
+if TYPE_CHECKING:
+    from residency.models.base import BaseModel
+
+STAGES = ("data", "train", "export", "gate")
+BASE_BUILD = "base-f16"
+# What a stage's result depends on beside its own package. Pages and verbs are not among it.
+_BELOW = {
+    "data": ("models", "conversations", "types"),
+    "train": ("models", "conversations", "types", "fingerprint"),
+    "export": ("models", "conversations", "types", "fingerprint", "engines"),
+    "gate": ("models", "conversations", "types", "fingerprint", "engines"),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """A finished stage, and whether its work had been done before."""
+
+    stage: str
+    record: Record
+    cached: bool
+
+
+class Chain:
+    """The stages of one workspace, as far as they have been asked for."""
+
+    def __init__(self, workspace: Path, settings: Settings) -> None:
+        self.workspace = workspace
+        self.settings = settings
+        self.store = Store(workspace)
+        self.outcomes: list[Outcome] = []
+
+    def run(self, last: str = STAGES[-1]) -> list[Outcome]:
+        """Run the stages up to `last`, and release what the gate lets out."""
+        with self.store.writing():
+            for stage in STAGES[: STAGES.index(last) + 1]:
+                getattr(self, f"_{stage}")()
+        return self.outcomes
+
+    def done(self, stage: str) -> Record:
+        """The record of a stage that this chain has run or found."""
+        return next(o.record for o in self.outcomes if o.stage == stage)
+
+    def _data(self) -> None:
+        file = (self.workspace / self.settings.data.file).resolve()
+        if not file.is_file():
+            raise DataError(
+                f"{file}: there is no such file",
+                hint="data.file in residency.toml is relative to the workspace",
+            )
+        base = self._base()
+        inputs = {"file": sha256_file(file), "base": base.digest}
+
+        def work(out: Draft) -> Record:
+            from residency.data import stage
+
+            return stage.run(stage.Inputs(file=file, base=base), self.settings.data, out)
+
+        section = self.settings.data.model_dump()
+        self._step("data", inputs, section, self.settings.data.seed, work)
+
+    def _train(self) -> None:
+        dataset, base = self._dataset(), self._base()
+        inputs = {"dataset": dataset.digest, "base": base.digest}
+
+        def work(out: Draft) -> Record:
+            from residency.train import stage
+
+            return stage.run(stage.Inputs(dataset=dataset, base=base), self.settings.train, out)
+
+        section = self.settings.train.model_dump()
+        self._step("train", inputs, section, self.settings.train.seed, work)
+
+    def _export(self) -> None:
+        dataset, base = self._dataset(), self._base()
+        adapter = self.store.output(self.done("train"), "adapter")
+        inputs = {"dataset": dataset.digest, "adapter": adapter.digest, "base": base.digest}
+
+        def work(out: Draft) -> Record:
+            from residency.export import stage
+
+            given = stage.Inputs(dataset=dataset, adapter=adapter, base=base)
+            return stage.run(given, self.settings.export, out)
+
+        self._step("export", inputs, self.settings.export.model_dump(), 0, work)
+
+    def _gate(self) -> None:
+        dataset = self._dataset()
+        builds = self._builds()
+        inputs = {"dataset": dataset.digest, **{n: b.digest for n, b in builds.items()}}
+
+        def work(out: Draft) -> Record:
+            from residency.gate import stage
+
+            given = stage.Inputs(
+                dataset=dataset,
+                builds=builds,
+                name=self.settings.name,
+                base=self.settings.model.base,
+                engine=self.settings.engine,
+            )
+            return stage.run(given, self.settings.gate, out)
+
+        section = {
+            "name": self.settings.name,
+            **self.settings.gate.model_dump(),
+            "engine": self.settings.engine.model_dump(),
+        }
+        self._step("gate", inputs, section, 0, work)
+        self._publish()
+        self._release(builds)
+
+    def _step(
+        self,
+        stage: str,
+        inputs: Mapping[str, str],
+        settings: Mapping[str, Any],
+        seed: int,
+        work: Callable[[Draft], Record],
+    ) -> None:
+        code = code_digest(stage, *_BELOW[stage])
+        key = stage_key(stage, inputs, settings, code)
+        record = self.store.find(stage, key)
+        cached = record is not None
+        if record is None:
+            say(f"{stage}:")
+            draft = self.store.open(stage, key, inputs=inputs, settings=settings, seed=seed)
+            with storage_errors(draft.path), _full_disk_errors(draft.path):
+                record = work(draft)
+        say(f"{stage}: {'unchanged' if cached else f'done in {record.seconds:.0f} s'}")
+        self.outcomes.append(Outcome(stage=stage, record=record, cached=cached))
+
+    def _base(self) -> BaseModel:
+        from residency.models.base import resolve
+
+        name = self.settings.model.base
+        local = self.workspace / name
+        return resolve(str(local) if local.exists() else name)
+
+    def _dataset(self) -> Artifact:
+        return self.store.output(self.done("data"), "dataset")
+
+    def _builds(self) -> dict[str, Artifact]:
+        record = self.done("export")
+        names = (BASE_BUILD, "f16", *self.settings.export.levels)
+        return {name: self.store.output(record, name) for name in names}
+
+    def _publish(self) -> None:
+        """Put the gate's page and verdict where a person looks for them."""
+        source = self.store.output(self.done("gate"), "verdict").path / VOLATILE
+        target = self.workspace / "reports"
+        with storage_errors(target):
+            target.mkdir(exist_ok=True)
+            for name in ("report.html", "verdict.json"):
+                shutil.copyfile(source / name, target / name)
+
+    def _release(self, builds: Mapping[str, Artifact]) -> None:
+        gate = self.done("gate")
+        chosen = gate.figures["release"]
+        if chosen is None:
+            return
+        name = f"{self.settings.name}-{gate.key[:8]}"
+        if any(known.name == name for known in releases.every(self.store)):
+            return
+        row = next(r for r in gate.figures["rows"] if r["build"] == chosen)
+        releases.write(
+            self.store,
+            Release(
+                name=name,
+                model=self.settings.name,
+                base=self.settings.model.base,
+                build=read_build(builds[chosen].path),
+                artifact=builds[chosen].digest,
+                system=self.settings.data.system,
+                max_tokens=gate.figures["max_tokens"],
+                context=self.settings.engine.context,
+                verdict=Verdict(
+                    build=chosen,
+                    passed=True,
+                    rule=row["reason"],
+                    figures={k: Rate(**v) for k, v in row["rates"].items()},
+                ),
+                gate_key=gate.key,
+                created=gate.started,
+            ),
+        )
+
+
+def read_build(folder: Path) -> Build:
+    """The `build.json` of a build's folder."""
+    import json
+
+    values = json.loads((folder / "build.json").read_text(encoding="utf-8"))
+    lists = {name: tuple(values[name]) for name in ("stop_tokens", "notes")}
+    return Build(**{**values, **lists})
+
+
+def model_file(store: Store, release: Release) -> Path:
+    """The file that the engine loads. Raises `InputError` when it has been deleted."""
+    path = store.root / "objects" / release.artifact / release.build.file
+    if not path.is_file():
+        raise InputError(f"{path}: the release's model is gone", hint="run: residency run")
+    return path
+
+
+@contextmanager
+def _full_disk_errors(path: Path) -> Iterator[None]:
+    """Libraries written in Rust or C++ tell of a full disk in words only."""
+    try:
+        yield
+    except Exception as error:  # their classes are private; all but a full disk is passed on
+        if "No space left on device" in str(error) and not isinstance(error, OSError):
+            raise OSError(28, "No space left on device", str(path)) from error
+        raise

@@ -1,0 +1,72 @@
+"""What was let out: one file a release in the workspace, and a name for the one that is served."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from residency.errors import InputError, StorageError
+from residency.store import Store, write_atomic
+from residency.types import Build, Rate, Release, Verdict, to_json
+
+
+def _folder(store: Store) -> Path:
+    return store.root / "releases"
+
+
+def _from_dict(values: dict[str, Any]) -> Release:
+    build = values["build"]
+    verdict = values["verdict"]
+    return Release(
+        **{
+            **values,
+            "build": Build(
+                **{**build, "stop_tokens": tuple(build["stop_tokens"]), "notes": tuple(build["notes"])}
+            ),
+            "verdict": Verdict(
+                **{**verdict, "figures": {k: Rate(**v) for k, v in verdict["figures"].items()}}
+            ),
+        }
+    )
+
+
+def write(store: Store, release: Release) -> None:
+    """Keep a release and make it the current one."""
+    write_atomic(_folder(store) / f"{release.name}.json", to_json(release, indent=1))
+    promote(store, release.name)
+
+
+def promote(store: Store, name: str) -> None:
+    """Make `name` the release that is served."""
+    read(store, name)
+    write_atomic(_folder(store) / "current", name + "\n")
+
+
+def current(store: Store) -> Release:
+    """The release that is served. Raises `InputError` when nothing has passed the gate yet."""
+    try:
+        name = (_folder(store) / "current").read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        raise InputError(
+            f"{store.root.parent}: there is no release yet", hint="make one with: residency run"
+        ) from None
+    return read(store, name)
+
+
+def read(store: Store, name: str) -> Release:
+    """The release called `name`. Raises `InputError` with the names that exist."""
+    path = _folder(store) / f"{name}.json"
+    try:
+        return _from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        known = ", ".join(r.name for r in every(store)) or "none"
+        raise InputError(f"no release is called {name}", hint=f"there are: {known}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise StorageError(f"{path}: damaged ({error})", hint="run: residency run") from error
+
+
+def every(store: Store) -> list[Release]:
+    """All releases, oldest first."""
+    found = [read(store, path.stem) for path in _folder(store).glob("*.json")]
+    return sorted(found, key=lambda release: (release.created, release.name))

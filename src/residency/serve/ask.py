@@ -1,0 +1,88 @@
+"""A small client for `residency ask` and `residency chat`: plain sockets, nothing to import."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from residency.errors import EngineError, EngineRejected, EngineUnavailable, InputError
+
+TIMEOUT_SECONDS = 300.0
+
+
+def ask(
+    url: str, messages: Sequence[Mapping[str, Any]], *, model: str, stream: bool = True
+) -> Iterator[str]:
+    """The answer's text, in pieces as it is written, or whole when `stream` is false.
+
+    `url` is the endpoint's root, with or without `/v1`; `messages` are OpenAI's. Leaving the
+    iterator early closes the connection, which stops the work. Raises `InputError` where nothing
+    answers at `url`, `EngineRejected` with the endpoint's reason, and `EngineError` when an answer
+    breaks off.
+    """
+    body = {"model": model, "messages": list(messages), "stream": stream}
+    with _request(url, "POST", "/v1/chat/completions", body) as response:
+        if stream:
+            yield from _texts(response)
+        else:
+            yield json.load(response)["choices"][0]["message"]["content"] or ""
+
+
+def models(url: str) -> list[str]:
+    """The names of the models that `url` serves. Raises as `ask` does."""
+    with _request(url, "GET", "/v1/models") as response:
+        return [one["id"] for one in json.load(response)["data"]]
+
+
+@contextlib.contextmanager
+def _request(
+    url: str, method: str, path: str, body: Mapping[str, Any] | None = None
+) -> Iterator[http.client.HTTPResponse]:
+    parts = urlsplit(url if "//" in url else f"http://{url}")
+    connection = http.client.HTTPConnection(parts.netloc, timeout=TIMEOUT_SECONDS)
+    root = parts.path.rstrip("/").removesuffix("/v1")
+    payload = None if body is None else json.dumps(body).encode()
+    try:
+        try:
+            connection.request(method, root + path, payload, {"content-type": "application/json"})
+            response = connection.getresponse()
+        except (OSError, http.client.HTTPException) as error:
+            raise InputError(
+                f"nothing answers at {url}: {error}", hint="start it with: residency serve"
+            ) from None
+        if response.status != http.HTTPStatus.OK:
+            raise _refusal(response)
+        yield response
+    except (OSError, http.client.HTTPException) as error:
+        raise EngineUnavailable(f"{url} went away before its answer was complete") from error
+    finally:
+        connection.close()
+
+
+def _refusal(response: http.client.HTTPResponse) -> EngineRejected:
+    text = response.read().decode(errors="replace")
+    try:
+        whole = json.loads(text)
+        message, hint = whole["error"]["message"], whole.get("residency", {}).get("hint", "")
+    except (ValueError, KeyError, TypeError):
+        message, hint = f"HTTP {response.status}: {text[:200]}", "is this a residency endpoint?"
+    return EngineRejected(message, status=response.status, hint=hint)
+
+
+def _texts(response: http.client.HTTPResponse) -> Iterator[str]:
+    for line in response:
+        if not line.startswith(b"data: "):
+            continue
+        if line.startswith(b"data: [DONE]"):
+            return
+        chunk = json.loads(line[len(b"data: ") :])
+        if "error" in chunk:
+            raise EngineError(chunk["error"]["message"])
+        for choice in chunk["choices"]:
+            if text := choice["delta"].get("content"):
+                yield text
+    raise EngineUnavailable("the answer ended before it was complete")

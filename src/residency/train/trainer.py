@@ -1,0 +1,153 @@
+"""TRL's trainer with the loss taken where there is something to learn, and progress in words."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from residency.progress import Progress
+from residency.train.plan import WARM_UP, Plan
+
+COMPLETE = "complete"
+
+
+def answer_loss(model: Any, inputs: Mapping[str, Any], count: Any = None) -> Any:
+    """Mean cross-entropy over the answers' tokens, with logits made at their positions alone.
+
+    `inputs` has `input_ids`, `attention_mask` and `labels`, all (rows, tokens), labels -100 where
+    nothing is to be learnt; `count` is the number of learnt tokens to divide by, that of this batch
+    if not given. TRL 1.16 skips the other positions only where Triton runs; on a CPU the head
+    over a vocabulary of 49,152 at every position is half of the work.
+    """
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    targets = inputs["labels"][:, 1:]
+    learnt = targets != -100
+    positions = learnt.any(dim=0).nonzero().flatten()
+    output = model(
+        input_ids=inputs["input_ids"],
+        attention_mask=inputs["attention_mask"],
+        logits_to_keep=positions,
+        use_cache=False,
+    )
+    kept = learnt[:, positions]
+    logits = output.logits[kept].float()
+    total = cross_entropy(logits, targets[:, positions][kept], reduction="sum")
+    return total / torch.as_tensor(learnt.sum() if count is None else count).clamp(min=1)
+
+
+def make_trainer(
+    model: Any, tokenizer: Any, splits: Mapping[str, Any], plan: Plan, settings: Mapping[str, Any]
+) -> Any:
+    """A trainer over `splits` (`train` in the order of the run, and `validation`).
+
+    `settings` has `folder` for checkpoints, `every` (steps between validations), `patience` and
+    `seed`. Rows have `input_ids` and `labels`.
+    """
+    from trl import SFTConfig, SFTTrainer
+
+    class AnswerTrainer(SFTTrainer):  # type: ignore[misc]
+        def compute_loss(
+            self,
+            model: Any,
+            inputs: Mapping[str, Any],
+            return_outputs: bool = False,
+            num_items_in_batch: Any = None,
+        ) -> Any:
+            loss = answer_loss(model, inputs, num_items_in_batch)
+            return (loss, {}) if return_outputs else loss
+
+    arguments = SFTConfig(
+        output_dir=str(settings["folder"]),
+        num_train_epochs=1,
+        train_sampling_strategy="sequential",
+        per_device_train_batch_size=plan.batch,
+        per_device_eval_batch_size=plan.batch,
+        learning_rate=plan.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=WARM_UP,
+        bf16=False,
+        use_cpu=True,
+        gradient_checkpointing=False,
+        eval_strategy="steps",
+        eval_steps=settings["every"],
+        save_strategy="steps",
+        save_steps=settings["every"],
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_loss",
+        greater_is_better=False,
+        prediction_loss_only=True,
+        logging_steps=5,
+        report_to=[],
+        disable_tqdm=True,
+        max_length=None,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        dataloader_pin_memory=False,
+        remove_unused_columns=False,
+        seed=settings["seed"],
+    )
+    return AnswerTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=splits["train"],
+        eval_dataset=splits["validation"],
+        processing_class=tokenizer,
+        callbacks=[_watcher(settings["patience"])],
+    )
+
+
+def stalled(losses: Sequence[float], patience: int) -> bool:
+    """Whether the last `patience` validation losses all failed to beat the best before them."""
+    before, last = losses[:-patience], losses[-patience:]
+    return bool(before) and min(last) >= min(before)
+
+
+def _watcher(patience: int) -> Any:
+    from transformers import TrainerCallback
+
+    class Watcher(TrainerCallback):  # type: ignore[misc]
+        """Shows loss and time left, stops early, and marks a checkpoint that is whole.
+
+        Stopping is decided from the logged history alone, so that a run which was killed after
+        it had stopped stops again.
+        """
+
+        progress: Progress | None = None
+        loss = float("nan")
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.progress = Progress("training, steps", state.max_steps)
+            self.progress.resume_at(state.global_step)
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if self.progress:
+                self.progress.advance(note=f"loss {self.loss:.3f}")
+            losses = [h["eval_loss"] for h in state.log_history if "eval_loss" in h]
+            control.should_training_stop |= stalled(losses, patience)
+
+        def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            losses = [h["eval_loss"] for h in state.log_history if "eval_loss" in h]
+            control.should_training_stop |= stalled(losses, patience)
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            self.loss = (logs or {}).get("loss", self.loss)
+
+        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+
+    return Watcher()
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest whole checkpoint in `folder`; those that a kill cut short are deleted."""
+    whole = []
+    for path in folder.glob("checkpoint-*"):
+        if (path / COMPLETE).exists():
+            whole.append(path)
+        else:
+            shutil.rmtree(path)
+    return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)

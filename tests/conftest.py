@@ -1,0 +1,23 @@
+"""The real base model, fetched once into RESIDENCY_HOME and shared by all tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from residency.config import DEFAULT_BASE
+from residency.models import carried
+from residency.models.base import BaseModel, resolve
+
+
+@pytest.fixture(scope="session")
+def base() -> BaseModel:
+    """SmolLM2-135M-Instruct as a Hugging Face folder."""
+    return resolve(DEFAULT_BASE)
+
+
+@pytest.fixture(scope="session")
+def base_gguf() -> Path:
+    """SmolLM2-135M-Instruct as its package carries it: a Q4_1 GGUF of 98 MB."""
+    return carried.gguf(DEFAULT_BASE)
