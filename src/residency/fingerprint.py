@@ -8,16 +8,16 @@ each right answer. It is taken on the adapter, the merged model, each build and 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from residency.conversations import read_conversations
 from residency.errors import DataError, FingerprintError, StorageError
+from residency.hardware import one_torch_thread
 from residency.store import sha256_text
 from residency.types import Conversation, Message, to_json
 
@@ -118,16 +118,18 @@ def probes(dataset: Path) -> list[Conversation]:
 
 
 def take_torch(model: Any, tokenizer: Any, probes: Sequence[Conversation]) -> Fingerprint:
-    """The fingerprint of a transformers or peft model; take it in float32.
+    """The fingerprint of a transformers or peft model, which is put into evaluation mode.
 
-    It is computed by one thread, since sums in another order differ in their last digits. Raises
-    `FingerprintError` where an answer does not end with a stop token: such a model would be taught
-    never to stop.
+    Take it in float32. Raises `FingerprintError` where an answer does not end with a stop token:
+    such a model would be taught never to stop.
     """
+    import torch
+
     from residency.models.chat import render, stop_tokens
 
     stops, ends, taken = stop_tokens(tokenizer), set[str](), []
-    with _steady(model):
+    model.eval()
+    with one_torch_thread(), torch.no_grad():
         for conversation in probes:
             whole = render(tokenizer, conversation.messages, answer=True)
             ends.add(tokenizer.convert_ids_to_tokens(whole.ids[-1]))
@@ -145,21 +147,6 @@ def take_torch(model: Any, tokenizer: Any, probes: Sequence[Conversation]) -> Fi
         stop_tokens=tuple(stops),
         probes=tuple(taken),
     )
-
-
-@contextlib.contextmanager
-def _steady(model: Any) -> Iterator[None]:
-    import torch
-
-    threads, training = torch.get_num_threads(), model.training
-    torch.set_num_threads(1)
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        torch.set_num_threads(threads)
-        model.train(training)
 
 
 def _torch_places(model: Any, ids: tuple[int, ...], start: int) -> tuple[Place, ...]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +42,19 @@ def free_cores() -> int:
     """Cores that are idle now, measured over a fifth of a second; at least one."""
     busy = psutil.cpu_percent(interval=0.2) / 100 * (os.cpu_count() or 1)
     return max(1, min(usable_cores(), round((os.cpu_count() or 1) - busy)))
+
+
+@contextlib.contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """Let torch compute with one thread: sums in another order differ in their last digits."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def read() -> Hardware:

@@ -1,18 +1,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import aiohttp
 import pytest
 
-from residency.engines.client import EngineClient
+from residency.engines.client import EngineClient, engine_errors
 from residency.engines.llama_cpp import LlamaCpp
 from residency.errors import EngineError, EngineRejected, EngineTimeout, EngineUnavailable
 from residency.models.base import BaseModel
 from residency.types import Message
 from tests.fakes.engine import FakeEngine
+from tests.fakes.openai_engine import STATUSES
 
 T = TypeVar("T")
 Engine = LlamaCpp | FakeEngine
@@ -55,13 +57,7 @@ def test_refusals_carry_status_and_the_engines_words(fake: FakeEngine, status: s
     with pytest.raises(EngineRejected) as caught:
         chat(fake, status)
     assert caught.value.status == int(status)
-    assert caught.value.message in fake_words(status)
-
-
-def fake_words(status: str) -> str:
-    from tests.fakes.openai_engine import STATUSES
-
-    return STATUSES[status]
+    assert caught.value.message == STATUSES[status]
 
 
 def test_error_event_in_a_stream_is_a_refusal(fake: FakeEngine) -> None:
@@ -229,16 +225,28 @@ def test_prompt_tokens_and_logprobs_are_those_of_transformers(
     with torch.inference_mode():
         logits = model(torch.tensor([ids])).logits[0, -1]
     expected = torch.log_softmax(logits, dim=-1)
-    assert [token for token, _ in top][0] == int(expected.argmax())
+    assert top[0][0] == int(expected.argmax())
+    assert len(top) == 5
     for token, value in top:
-        # The engine rounds activations to 8 bits beside the 4-bit weights.
-        assert value == pytest.approx(float(expected[token]), abs=0.15)
+        # The engine rounds activations to 8 bits beside the 4-bit weights: 0.26 was seen over
+        # six prompts, and 0.007 with f16.
+        assert value == pytest.approx(float(expected[token]), abs=0.35)
 
 
-def test_every_engine_error_is_reached_here() -> None:
-    raised = {EngineRejected, EngineTimeout, EngineUnavailable}
-    by_the_process = {"EngineLoadError"}
-    assert {c.__name__ for c in EngineError.__subclasses__()} == {
-        *(c.__name__ for c in raised),
-        *by_the_process,
-    }
+@pytest.mark.parametrize(
+    ("error", "ours"),
+    [
+        (TimeoutError(), EngineTimeout),
+        (aiohttp.ServerTimeoutError(), EngineTimeout),
+        (aiohttp.ServerDisconnectedError(), EngineUnavailable),
+        (aiohttp.ClientOSError(104, "reset"), EngineUnavailable),
+        (aiohttp.ClientPayloadError("cut"), EngineUnavailable),
+        (aiohttp.ClientError("any other"), EngineUnavailable),
+        (json.JSONDecodeError("not JSON", "<", 0), EngineUnavailable),
+    ],
+)
+def test_every_error_of_the_http_client_becomes_ours(
+    error: Exception, ours: type[EngineError]
+) -> None:
+    with pytest.raises(ours), engine_errors():
+        raise error

@@ -45,15 +45,15 @@ def test_killed_engine_comes_back_with_a_new_client() -> None:
     async def run() -> None:
         supervisor = Supervisor(FakeEngine(), restart=QUICK)
         await supervisor.start()
-        first = supervisor.client
+        first = supervisor.client()
         os.kill(supervisor.engine.pid, signal.SIGKILL)
         await until(lambda: supervisor.state != "ready")
         with pytest.raises(EngineUnavailable, match="not ready"):
-            _ = supervisor.client
+            supervisor.client()
         await until(lambda: supervisor.state == "ready")
         assert supervisor.restarts == 1
-        assert supervisor.client is not first
-        assert (await supervisor.client.chat(QUESTION)).text == "a b"
+        assert supervisor.client() is not first
+        assert (await supervisor.client().chat(QUESTION)).text == "a b"
         pid = supervisor.engine.pid
         await supervisor.stop()
         assert gone(pid)
@@ -126,15 +126,17 @@ def test_real_engine_comes_back_after_kill_9(spec: EngineSpec) -> None:
     async def run() -> None:
         supervisor = Supervisor(LlamaCpp(spec), restart=QUICK)
         await supervisor.start()
-        answer = (await supervisor.client.chat({**QUESTION, "temperature": 0})).text
-        stream = supervisor.client.chat_stream({**QUESTION, "max_tokens": 400, "ignore_eos": True})
+        answer = (await supervisor.client().chat({**QUESTION, "temperature": 0})).text
+        stream = supervisor.client().chat_stream(
+            {**QUESTION, "max_tokens": 400, "ignore_eos": True}
+        )
         await anext(stream)
         os.kill(supervisor.engine.pid, signal.SIGKILL)
         with pytest.raises(EngineUnavailable):
             async for _ in stream:
                 pass
         await until(lambda: supervisor.restarts == 1 and supervisor.state == "ready")
-        assert (await supervisor.client.chat({**QUESTION, "temperature": 0})).text == answer
+        assert (await supervisor.client().chat({**QUESTION, "temperature": 0})).text == answer
         await supervisor.stop()
 
     asyncio.run(run())

@@ -68,7 +68,7 @@ class EngineClient:
         """
         whole = {**body, "stream": True, "stream_options": {"include_usage": True}}
         done = False
-        with _engine_errors():
+        with engine_errors():
             response = await self._post("/v1/chat/completions", whole)
             try:
                 # Read on after the last event, to the end of the body: the connection is kept then.
@@ -135,7 +135,7 @@ class EngineClient:
 
     async def props(self) -> dict[str, Any]:
         """What the engine says of itself: `chat_template`, `total_slots`, `model_path` and more."""
-        with _engine_errors():
+        with engine_errors():
             async with self._open().get(self._url + "/props") as response:
                 await _raise_for_status(response)
                 return dict(await response.json())
@@ -150,7 +150,7 @@ class EngineClient:
             return False
 
     async def _ask(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        with _engine_errors():
+        with engine_errors():
             response = await self._post(path, body)
             async with response:
                 return dict(await response.json())
@@ -201,7 +201,7 @@ def _chunk(data: bytes) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _engine_errors() -> Iterator[None]:
+def engine_errors() -> Iterator[None]:
     """Turn aiohttp's errors into ours."""
     try:
         yield

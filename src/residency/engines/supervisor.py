@@ -85,7 +85,6 @@ class Supervisor:
         self._loading: asyncio.Future[None] | None = None
         self._watching: asyncio.Task[None] | None = None
 
-    @property
     def client(self) -> EngineClient:
         """The client of the running engine. Raises `EngineUnavailable` while there is none."""
         if self._client is None:
@@ -155,7 +154,7 @@ class Supervisor:
             await asyncio.sleep(ALIVE_SECONDS)
             if clock() - looked < self._health.every:
                 continue
-            misses = 0 if await self.client.health(self._health.limit) else misses + 1
+            misses = 0 if await self.client().health(self._health.limit) else misses + 1
             looked = clock()
             if misses >= self._health.misses:
                 await asyncio.to_thread(self.engine.stop)

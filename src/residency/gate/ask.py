@@ -17,7 +17,8 @@ from residency.progress import Progress
 from residency.types import Build, Conversation
 
 TIMEOUT = 600.0
-# Same file, same engine: what may differ is the number of threads, which orders sums otherwise.
+# Nats a token. On one machine the same file gives the same bits, whatever the number of threads; a
+# build made on another machine may meet other kernels of llama.cpp here.
 SAME_MODEL = 0.01
 
 

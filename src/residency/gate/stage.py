@@ -162,7 +162,7 @@ def _rows(
             "passed": judged.passed,
             "reason": judged.reason,
             **{k: v for k, v in to_dict(one).items() if k != "name"},
-            **to_dict(speeds[one.name]),
+            "speed": to_dict(speeds[one.name]),
         }
         for one, judged in zip(tallies, outcome.judgements, strict=True)
     ]
@@ -184,10 +184,9 @@ def _figures(
         "cases": len(cases),
         "max_tokens": limit,
         "release": outcome.release,
-        "headline": outcome.headline,
+        "verdict": outcome.headline,
         "doubt": outcome.doubt,
         "rule": outcome.rule,
-        "verdict": to_dict(outcome.verdict),
         "rows": rows,
     }
 
@@ -206,10 +205,9 @@ def _write(
         (folder / part).mkdir(parents=True)
     for name, one in marked.items():
         write_answers(folder / "answers" / f"{name}.jsonl", one.answers)
-    measured = Speed.__dataclass_fields__.keys()
     steady = {
         **figures,
-        "rows": [{k: v for k, v in row.items() if k not in measured} for row in figures["rows"]],
+        "rows": [{k: v for k, v in row.items() if k != "speed"} for row in figures["rows"]],
         "cases": _scored(marked, cases),
     }
     (folder / "scores.json").write_text(to_json(steady, indent=1), encoding="utf-8")

@@ -9,7 +9,7 @@ from residency.config import GateSettings
 from residency.errors import SettingsError
 from residency.gate.score import Kind
 from residency.gate.tally import GainOf, Tally, measured
-from residency.types import Rate, Verdict
+from residency.types import Rate
 
 BASE = "base-f16"
 F16 = "f16"
@@ -39,7 +39,7 @@ class Outcome:
     """The gate's answer: `release` is the build that ships, or None.
 
     `rule` says what decided, `headline` the result in a sentence or two, `doubt` (or "") what the
-    test split is too small to tell. `verdict` is the release's, or f16's where none passed.
+    test split is too small to tell.
     """
 
     release: str | None
@@ -47,7 +47,6 @@ class Outcome:
     headline: str
     doubt: str
     judgements: tuple[Judgement, ...]
-    verdict: Verdict
 
 
 def check_settings(kind: Kind, settings: GateSettings) -> None:
@@ -75,16 +74,12 @@ def decide(tallies: Sequence[Tally], settings: GateSettings, kind: Kind) -> Outc
     by_name = {one.name: one for one in tallies}
     release = min((t for t in tallies if t.name in passed), key=lambda t: t.size, default=None)
     subject = release or by_name[F16]
-    rule = rule_in_words(settings, kind)
     return Outcome(
         release=release.name if release else None,
-        rule=rule,
+        rule=rule_in_words(settings, kind),
         headline=_headline(subject, judgements, release=release),
         doubt=_doubt(subject, settings, kind),
         judgements=judgements,
-        verdict=Verdict(
-            build=subject.name, passed=release is not None, rule=rule, figures=subject.rates
-        ),
     )
 
 
@@ -154,8 +149,8 @@ def _doubt(build: Tally, settings: GateSettings, kind: Kind) -> str:
     if not unsure:
         return ""
     parts = [
-        f"{_words(name, kind, settings)} is known as {rate.low:.2f} to {rate.high:.2f} "
-        f"and the threshold {asked[name]:g} lies within"
+        f"{_words(name, kind, settings)} lies between {rate.low:.2f} and {rate.high:.2f}, "
+        f"and so does the threshold {asked[name]:g}"
         for name, rate in unsure.items()
     ]
     return (

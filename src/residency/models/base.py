@@ -10,7 +10,7 @@ from pathlib import Path
 from residency.errors import ModelError
 from residency.models import carried, folder, hub
 from residency.models.cache import build_once, cached_digest, home
-from residency.models.gguf_file import dequantize, read_header
+from residency.models.gguf_file import DEQUANTIZER, dequantize, read_header
 
 __all__ = ["BaseModel", "home", "resolve"]
 
@@ -65,7 +65,7 @@ def _from_folder(path: Path, name: str, license: str, source: str) -> BaseModel:
 def _from_gguf(path: Path) -> BaseModel:
     header = read_header(path)
     sha256 = cached_digest(path)
-    place = home() / "models" / f"{path.stem}-{sha256[:16]}"
+    place = _place(path.stem, sha256)
     build_once(place, lambda draft: dequantize(path, draft))
     license = str(header.metadata.get("general.license", ""))
     return _from_folder(place, path.stem, license, f"GGUF {path.name} sha256 {sha256}")
@@ -73,8 +73,12 @@ def _from_gguf(path: Path) -> BaseModel:
 
 def _from_carried(name: str) -> BaseModel:
     model = carried.MODELS[name]
-    place = home() / "models" / f"{name}-{model.sha256[:16]}"
+    place = _place(name, model.sha256)
     build_once(place, lambda draft: carried.fill(model, draft))
     wheel = model.wheels[0]
     source = f"package {wheel.name} {wheel.version}, GGUF sha256 {model.sha256}"
     return _from_folder(place, name, wheel.license, source)
+
+
+def _place(name: str, sha256: str) -> Path:
+    return home() / "models" / f"{name}-{sha256[:16]}-{DEQUANTIZER}"

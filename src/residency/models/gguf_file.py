@@ -32,6 +32,9 @@ _SCALARS = {
     12: "d",
 }
 _STRING, _ARRAY = 8, 9
+DEQUANTIZER = 2  # raised when `dequantize` writes other files than before, which are cached
+# llama.cpp's src/llama-vocab.cpp splits digits one by one for these; transformers does not look.
+_SINGLE_DIGITS = frozenset({"smollm", "starcoder", "refact", "command-r", "codeshell"})
 _MOST = 1 << 24  # fields, tensors or bytes of a name that a sound file stays far below
 _HINT = "the download may have been cut short: fetch the file again and compare its SHA-256"
 
@@ -211,4 +214,14 @@ def dequantize(path: Path, out: Path) -> None:
         )
         model.save_pretrained(out)
         tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+        if header.metadata.get("tokenizer.ggml.pre") in _SINGLE_DIGITS:
+            _split_digits(tokenizer)
         tokenizer.save_pretrained(out)
+
+
+def _split_digits(tokenizer: Any) -> None:
+    from tokenizers.pre_tokenizers import Digits, Sequence
+
+    backend = tokenizer.backend_tokenizer
+    digits = Digits(individual_digits=True)
+    backend.pre_tokenizer = Sequence([digits, backend.pre_tokenizer])
