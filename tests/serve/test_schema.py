@@ -99,7 +99,12 @@ def test_an_answer_of_the_official_client_can_be_sent_back() -> None:
         ),
         (b'{"model": "m"}', "messages", "missing_required_parameter", "messages is missing"),
         (body(messages=[]), "messages", "invalid_value", "at least 1"),
-        (body(messages=[{"role": "robot", "content": "x"}]), "messages[0].role", "invalid_value", ""),
+        (
+            body(messages=[{"role": "robot", "content": "x"}]),
+            "messages[0].role",
+            "invalid_value",
+            "",
+        ),
         (body(messages=[{"role": "user"}]), "messages[0]", "invalid_value", "needs content"),
         (body(messages=[{"role": "tool", "content": "x"}]), "messages[0]", "invalid_value", "tool"),
         (
@@ -114,7 +119,12 @@ def test_an_answer_of_the_official_client_can_be_sent_back() -> None:
             "invalid_value",
             "nothing else",
         ),
-        (body(messages=[{"role": "user", "content": 3}]), "messages[0].content", "invalid_value", ""),
+        (
+            body(messages=[{"role": "user", "content": 3}]),
+            "messages[0].content",
+            "invalid_value",
+            "",
+        ),
         (body(temperature=2.1), "temperature", "invalid_value", "less than or equal to 2"),
         (body(temperature=-0.1), "temperature", "invalid_value", ""),
         (body(temperature="1"), "temperature", "invalid_value", "number"),

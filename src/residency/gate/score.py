@@ -49,7 +49,7 @@ def task_kind(references: Sequence[str]) -> Kind:
         return "json"
     folded = [fold(text) for text in references]
     short = all(len(text) <= LABEL_CHARACTERS for text in folded)
-    if short and len(set(folded)) * LABEL_REPEATS <= len(folded):
+    if folded and short and len(set(folded)) * LABEL_REPEATS <= len(folded):
         return "label"
     return "text"
 

@@ -68,7 +68,7 @@ def run(inputs: Inputs, settings: GateSettings, out: Draft) -> Record:
     outcome = decide(tallies, settings, kind)
     say(outcome.headline)
     speeds = {name: speed(one) for name, one in asked.items()}
-    figures = _figures(inputs, kind, cases, limit, outcome, _rows(tallies, outcome, speeds))
+    figures = _figures(inputs, kind, cases, limit, outcome, table(tallies, outcome, speeds))
     folder = _write(out.path / "verdict", inputs, settings, figures, marked, cases)
     return out.finish({"verdict": (folder, "verdict")}, figures)
 
@@ -152,7 +152,7 @@ def _mark_all(
     }
 
 
-def _rows(
+def table(
     tallies: Sequence[Tally], outcome: Outcome, speeds: Mapping[str, Speed]
 ) -> list[dict[str, Any]]:
     """The table, a build a row, in the order in which the builds were given."""

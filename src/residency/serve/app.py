@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from datetime import datetime
 from typing import Any
 
@@ -20,8 +19,6 @@ from residency.serve.question import check_model
 from residency.serve.reply import fault_response
 from residency.types import Release
 
-_log = logging.getLogger(__name__)
-
 
 def create_app(gateway: Gateway) -> Starlette:
     """The gateway as an ASGI application. The engine's life is the caller's affair."""
@@ -36,8 +33,8 @@ def create_app(gateway: Gateway) -> Starlette:
         ],
         exception_handlers={
             HTTPException: _http_error,
-            ResidencyError: _expected,
-            Exception: _unexpected,
+            ResidencyError: _failed,
+            Exception: _failed,
         },
     )
     app.router.redirect_slashes = False
@@ -86,13 +83,6 @@ async def _http_error(request: Request, error: Exception) -> Response:
     return response
 
 
-async def _expected(_: Request, error: Exception) -> Response:
-    fault = fault_of(error)
-    if fault.party != "client":
-        _log.warning("%s: %s", fault.code, fault.message)
-    return fault_response(fault)
-
-
-async def _unexpected(_: Request, error: Exception) -> Response:
-    """Starlette raises the error again after this answer, and uvicorn logs it in full."""
+async def _failed(_: Request, error: Exception) -> Response:
+    """What was not foreseen Starlette raises again after this answer, and uvicorn logs it."""
     return fault_response(fault_of(error))

@@ -16,8 +16,8 @@ class Upstream(Protocol):
     """Where the engine is."""
 
     def client(self) -> EngineClient:
-        """A client of the running engine. Raises the `EngineError` that says why there is none."""
-        ...
+        """The client of the running engine. Raises `EngineUnavailable` that says why there is
+        none."""
 
 
 class Gateway:
@@ -52,9 +52,11 @@ class Gateway:
             raise ClosingError("the gateway is shutting down", hint="ask another, or ask later")
 
     async def drain(self, seconds: float) -> None:
-        """Take no more work; wait up to `seconds` for what is at work, then break it off."""
+        """Take no more work; wait up to `seconds`, or until `closing` is set, for what is at work;
+        then break it off."""
         self.draining = True
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._idle.wait(), seconds)
+        idle = asyncio.create_task(self._idle.wait())
+        closing = asyncio.create_task(self.closing.wait())
+        await asyncio.wait({idle, closing}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         self.closing.set()
-        await self._idle.wait()
+        await asyncio.wait({idle, closing})

@@ -1,0 +1,216 @@
+"""The gate on a real engine: the carried GGUF, quantized as it is, stands for all builds."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from residency import fingerprint
+from residency.config import EngineSettings, GateSettings
+from residency.conversations import write_conversations
+from residency.engines.base import EngineSpec
+from residency.engines.client import EngineClient
+from residency.engines.llama_cpp import LlamaCpp
+from residency.errors import (
+    DataError,
+    EngineLoadError,
+    EngineRejected,
+    FingerprintError,
+    SettingsError,
+    StorageError,
+)
+from residency.gate.stage import Inputs, check, max_tokens, run
+from residency.store import Draft, Store, digest_tree, sha256_file, sha256_text
+from residency.types import Artifact, Build, Conversation, Record, to_json
+from tests.gate.results import conversation
+
+ENGINE = EngineSettings(context=512, slots=1)
+SETTINGS = GateSettings(exact=0.5, gain=0.25)
+CASES = [
+    conversation("Say yes.", "Yes.", line=1),
+    conversation("Which colour has the sky? One word.", "Blue", line=2),
+    conversation("明天开门吗？", "明天九点开门", line=3),
+    conversation("Write <b>now</b>", "<b>now</b>", line=4),
+]
+
+
+def write_dataset(folder: Path, test: Sequence[Conversation]) -> Artifact:
+    folder.mkdir()
+    write_conversations(folder / "train.jsonl", CASES)
+    write_conversations(folder / "validation.jsonl", CASES[:2])
+    write_conversations(folder / "test.jsonl", test)
+    report = {"answer_tokens": {"max": 6}}
+    (folder / "report.json").write_text(json.dumps(report), encoding="utf-8")
+    return Artifact(path=folder, kind="dataset", digest=digest_tree(folder))
+
+
+@pytest.fixture(scope="module")
+def taken(base_gguf: Path) -> fingerprint.Fingerprint:
+    """What the running engine makes of the probes."""
+
+    async def ask(url: str, key: str) -> fingerprint.Fingerprint:
+        async with EngineClient(url, key) as client:
+            return await fingerprint.take_engine(client, CASES[:2])
+
+    with LlamaCpp(EngineSpec(model=base_gguf, alias="base", context=512, slots=1)) as engine:
+        return asyncio.run(ask(engine.url, engine.key))
+
+
+def write_build(
+    root: Path, name: str, model: Path, taken: fingerprint.Fingerprint, size: int
+) -> Artifact:
+    folder = root / name
+    folder.mkdir()
+    os.link(model, folder / "model.gguf")
+    fingerprint.write_fingerprint(folder, taken)
+    build = Build(
+        name=name,
+        format="gguf",
+        file="model.gguf",
+        size=size,
+        digest=sha256_file(model),
+        template_digest=taken.template_digest,
+        stop_tokens=taken.stop_tokens,
+        fingerprint=taken.digest,
+    )
+    (folder / "build.json").write_text(to_json(build), encoding="utf-8")
+    return Artifact(path=folder, kind="build", digest=sha256_text(name))
+
+
+@pytest.fixture
+def inputs(tmp_path: Path, base_gguf: Path, taken: fingerprint.Fingerprint) -> Inputs:
+    model = tmp_path / "model.gguf"
+    model.write_bytes(base_gguf.read_bytes())
+    sizes = {"base-f16": 300, "f16": 300, "Q4_K_M": 100}
+    return Inputs(
+        dataset=write_dataset(tmp_path / "dataset", CASES),
+        builds={n: write_build(tmp_path, n, model, taken, size) for n, size in sizes.items()},
+        name="desk",
+        base="SmolLM2-135M-Instruct",
+        engine=ENGINE,
+    )
+
+
+def draft(tmp_path: Path, name: str) -> Draft:
+    return Store(tmp_path / name).open("gate", "0123", inputs={}, settings={}, seed=0)
+
+
+def verdict_of(tmp_path: Path, name: str, record: Record) -> Artifact:
+    return Store(tmp_path / name).output(record, "verdict")
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_the_whole_gate_and_again_after_a_kill(tmp_path: Path, inputs: Inputs) -> None:
+    first = run(inputs, GateSettings(), draft(tmp_path, "one"))
+    verdict = verdict_of(tmp_path, "one", first)
+    assert first.figures["release"] == "Q4_K_M"
+    assert (first.figures["kind"], first.figures["cases"]) == ("text", 4)
+    rows = {row["build"]: row for row in first.figures["rows"]}
+    assert list(rows) == ["base-f16", "f16", "Q4_K_M"]
+    assert rows["Q4_K_M"]["relations"] == {"exact": 4, "similar": 0, "different": 0}
+    assert rows["base-f16"]["passed"] is None
+    for row in rows.values():
+        assert row["speed"]["tokens_per_second"] > 0
+        assert 0 < row["speed"]["p50"] <= row["speed"]["p95"]
+        assert row["speed"]["memory"] > 90e6
+
+    answers = (verdict.path / "answers" / "f16.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["source"] for line in answers] == [c.source for c in CASES]
+    assert all(json.loads(line)["text"] for line in answers)
+    assert (verdict.path / "answers" / "Q4_K_M.jsonl").read_text(encoding="utf-8") == "".join(
+        line + "\n" for line in answers
+    )
+    scores = read(verdict.path / "scores.json")
+    assert "speed" not in scores["rows"][0]
+    assert scores["cases"][0]["builds"]["Q4_K_M"]["against_f16"] == "exact"
+    assert read(verdict.path / "volatile" / "verdict.json")["release"] == "Q4_K_M"
+    assert "desk" in (verdict.path / "volatile" / "report.html").read_text(encoding="utf-8")
+
+    # What a run that was killed in its last build leaves: two finished builds, and scraps.
+    second = draft(tmp_path, "two")
+    left = second.path / "answers"
+    left.mkdir()
+    for name in ("base-f16", "f16"):
+        text = (verdict.path / "answers" / f"{name}.jsonl").read_text(encoding="utf-8")
+        (left / f"{name}.jsonl").write_text(text, encoding="utf-8")
+        timings = {"timings": [{"ttft": 0.1, "seconds": 0.2}] * 4, "memory": 7}
+        (left / f"{name}.timings.json").write_text(json.dumps(timings), encoding="utf-8")
+    (left / ".Q4_K_M.jsonl.99").write_text("half", encoding="utf-8")
+    (second.path / "verdict").mkdir()
+    (second.path / "verdict" / ".scores.json.99").write_text("half", encoding="utf-8")
+    again = run(inputs, GateSettings(), second)
+    assert verdict_of(tmp_path, "two", again).digest == verdict.digest
+    resumed = {row["build"]: row["speed"]["memory"] for row in again.figures["rows"]}
+    assert resumed["f16"] == 7 and resumed["Q4_K_M"] > 90e6
+
+
+def test_a_specialist_no_better_than_its_base_is_not_released(
+    tmp_path: Path, inputs: Inputs
+) -> None:
+    two = replace(inputs, builds={n: inputs.builds[n] for n in ("base-f16", "f16")})
+    record = run(two, SETTINGS, draft(tmp_path, "one"))
+    assert record.figures["release"] is None
+    assert "the specialist itself does not reach the thresholds" in record.figures["verdict"]
+    f16 = record.figures["rows"][1]
+    assert f16["passed"] is False and "lead over the base model" in f16["reason"]
+    assert f16["rates"]["gain"]["value"] == 0.0
+
+
+def test_a_model_file_that_changed_is_not_asked(tmp_path: Path, inputs: Inputs) -> None:
+    path = inputs.builds["base-f16"].path / "model.gguf"
+    with path.open("r+b") as file:
+        file.seek(-1000, os.SEEK_END)
+        file.write(bytes(64))
+    with pytest.raises(EngineLoadError, match="SHA-256"):
+        run(inputs, GateSettings(), draft(tmp_path, "one"))
+
+
+def test_an_engine_that_answers_otherwise_than_the_build_is_caught(
+    tmp_path: Path, inputs: Inputs, taken: fingerprint.Fingerprint
+) -> None:
+    other = replace(taken, template_digest=sha256_text("another template"))
+    fingerprint.write_fingerprint(inputs.builds["base-f16"].path, other)
+    with pytest.raises(FingerprintError, match="serving base-f16: template"):
+        run(inputs, GateSettings(), draft(tmp_path, "one"))
+
+
+def test_a_prompt_over_the_context_names_its_case(tmp_path: Path, inputs: Inputs) -> None:
+    long = conversation("knee " * 600, "Yes.", line=9)
+    dataset = write_dataset(tmp_path / "long", [long])
+    with pytest.raises(EngineRejected, match=r"desk\.jsonl:9: .*context"):
+        run(replace(inputs, dataset=dataset), GateSettings(), draft(tmp_path, "one"))
+
+
+def test_thresholds_are_checked_before_anything_is_asked(tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path / "dataset", CASES)
+    assert check(dataset.path, GateSettings(similarity=0.5)) == "text"
+    with pytest.raises(SettingsError, match=r"gate\.valid_json is set"):
+        check(dataset.path, GateSettings(valid_json=0.9))
+
+
+def test_an_empty_test_split_is_refused(tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path / "dataset", [])
+    inputs = Inputs(dataset=dataset, builds={}, name="desk", base="x", engine=ENGINE)
+    with pytest.raises(DataError, match="the test split is empty"):
+        run(inputs, GateSettings(), draft(tmp_path, "one"))
+
+
+def test_the_limit_of_tokens_follows_the_longest_learnt_answer(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "dataset", CASES).path
+    assert max_tokens(folder, GateSettings(max_tokens=7)) == 7
+    assert max_tokens(folder, GateSettings()) == 16
+    (folder / "report.json").write_text('{"answer_tokens": {"max": 33}}', encoding="utf-8")
+    assert max_tokens(folder, GateSettings()) == 50
+    (folder / "report.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(StorageError, match=r"report\.json: damaged"):
+        max_tokens(folder, GateSettings())

@@ -1,0 +1,58 @@
+"""The small client against the gateway."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from residency.errors import EngineError, EngineRejected, InputError
+from residency.serve.ask import ask, models
+from tests.engines.processes import eventually
+from tests.serve.conftest import Served
+
+Serving = Callable[..., Served]
+QUESTION = [{"role": "user", "content": "uno dos 三"}]
+
+
+def test_it_answers_in_pieces_and_whole(serving: Serving) -> None:
+    served = serving()
+    assert list(ask(served.url, QUESTION, model="echo")) == ["uno", " dos", " 三"]
+    assert list(ask(served.url + "/v1/", QUESTION, model="echo", stream=False)) == ["uno dos 三"]
+
+
+def test_it_names_the_models(serving: Serving) -> None:
+    served = serving()
+    assert models(f"127.0.0.1:{served.port}") == ["echo"]
+
+
+def test_leaving_early_stops_the_work(
+    serving: Serving, state: Callable[[], dict[str, Any]]
+) -> None:
+    served = serving("long")
+    before = state()["left"]
+    with closing(ask(served.url, QUESTION, model="long")) as texts:  # type: ignore[type-var]
+        assert next(texts) == "0 "
+    assert eventually(lambda: state()["left"] == before + 1)
+
+
+def test_a_refusal_has_the_endpoints_words(serving: Serving) -> None:
+    with pytest.raises(EngineRejected, match="known: echo") as caught:
+        list(ask(serving().url, QUESTION, model="other"))
+    assert caught.value.status == 404
+
+
+def test_an_answer_that_breaks_off_is_an_error(serving: Serving) -> None:
+    texts = []
+    with pytest.raises(EngineError):
+        for text in ask(serving("die-mid-stream").url, QUESTION, model="die-mid-stream"):
+            texts.append(text)
+    assert texts == ["uno", " dos"]
+
+
+def test_nobody_there() -> None:
+    with pytest.raises(InputError, match="nothing answers") as caught:
+        models("http://127.0.0.1:9")
+    assert "residency serve" in caught.value.hint

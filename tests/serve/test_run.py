@@ -1,0 +1,185 @@
+"""The gateway as a process with a real engine: how it starts, survives and ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import openai
+import psutil
+import pytest
+
+from residency.errors import InputError
+from residency.serve.ask import ask, models
+from residency.serve.run import listen
+from tests.engines.processes import ROOT, eventually, gone
+
+QUESTION: Any = [{"role": "user", "content": "Tell a long story."}]
+Process = subprocess.Popen[str]
+
+
+@pytest.fixture
+def start(base_gguf: Path) -> Iterator[Callable[..., Process]]:
+    """Starts `serve` on a free port; ended, with its engine, when the test is."""
+    with ExitStack() as stack:
+
+        def run(model: Path | None = None, digest: str = "", **serve: Any) -> Process:
+            given = json.dumps({"serve": {"port": 0, **serve}, "digest": digest})
+            command = [sys.executable, "-m", "tests.serve.server_main"]
+            command += [str(model or base_gguf), given]
+            pipe = subprocess.PIPE
+            process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=ROOT)
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            return process
+
+        yield run
+
+
+def url_of(process: Process) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def official(url: str) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0, timeout=60)
+
+
+def engine_of(process: Process) -> psutil.Process:
+    return psutil.Process(process.pid).children()[0]
+
+
+def status_of(url: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(url, timeout=30) as response:
+            return response.status, ""
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)["error"]["message"]
+
+
+def test_it_serves_survives_its_engine_and_drains(start: Callable[..., Process]) -> None:
+    process = start()
+    url = url_of(process)
+    assert models(url) == ["clinic-desk"]
+    whole = "".join(ask(url, QUESTION, model="clinic-desk", stream=False))
+    assert whole == "".join(ask(url, QUESTION, model="clinic-desk"))
+    assert whole
+
+    engine_of(process).kill()
+    assert eventually(lambda: status_of(f"{url}/ready")[0] == 503)
+    assert "killed by SIGKILL" in status_of(f"{url}/ready")[1]
+    assert status_of(f"{url}/health")[0] == 200
+    assert eventually(lambda: status_of(f"{url}/ready")[0] == 200, 60)
+    assert "".join(ask(url, QUESTION, model="clinic-desk")) == whole
+
+    engine = engine_of(process).pid
+    with official(url) as client:
+        stream = client.chat.completions.create(
+            model="clinic-desk", messages=QUESTION, stream=True, max_tokens=200
+        )
+        next(stream)
+        process.send_signal(signal.SIGTERM)
+        assert eventually(lambda: status_of(f"{url}/ready")[0] == 503)
+        assert list(stream)[-1].choices[0].finish_reason is not None
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert f"serving clinic-desk on {url}" in stderr
+    assert "Traceback" not in stderr
+    assert gone(engine)
+
+
+@pytest.mark.parametrize("how", ["second signal", "end of drain"])
+def test_what_is_not_done_in_time_is_broken_off(start: Callable[..., Process], how: str) -> None:
+    process = start(drain=0.5 if how == "end of drain" else 60.0)
+    with official(url_of(process)) as client:
+        stream = client.chat.completions.create(
+            model="clinic-desk",
+            messages=QUESTION,
+            stream=True,
+            max_tokens=5000,
+            temperature=1.5,
+            response_format={"type": "json_schema", "json_schema": LONG_LIST},
+        )
+        next(stream)
+        process.send_signal(signal.SIGINT)
+        if how == "second signal":
+            assert process.stderr is not None
+            assert any("shutting down" in line for line in process.stderr)
+            process.send_signal(signal.SIGINT)
+        with pytest.raises(openai.APIError) as caught:
+            list(stream)
+    assert caught.value.code == "shutting_down"
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+
+
+# An answer that cannot end by itself before the context does.
+LONG_LIST: Any = {
+    "name": "long",
+    "schema": {"type": "array", "items": {"type": "boolean"}, "minItems": 2000},
+}
+
+
+def test_a_signal_while_it_loads_ends_it(start: Callable[..., Process]) -> None:
+    process = start()
+    assert eventually(lambda: bool(psutil.Process(process.pid).children()))
+    engine = engine_of(process).pid
+    process.send_signal(signal.SIGTERM)
+    stdout, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert stdout == ""
+    assert eventually(lambda: gone(engine))
+
+
+@pytest.mark.parametrize(
+    ("content", "digest", "words"),
+    [(b"GGUF", "", "model.gguf"), (None, "0" * 64, "SHA-256")],
+)
+def test_an_engine_that_cannot_start_ends_it_with_the_reason(
+    start: Callable[..., Process], tmp_path: Path, content: bytes | None, digest: str, words: str
+) -> None:
+    model = None
+    if content is not None:
+        model = tmp_path / "model.gguf"
+        model.write_bytes(content)
+    process = start(model, digest)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert stderr.startswith("error: ") and words in stderr
+    assert "Traceback" not in stderr
+
+
+def test_a_port_in_use_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(InputError, match=f"127.0.0.1:{port}: the port is in use") as caught:
+            listen("127.0.0.1", port)
+    assert "another port" in caught.value.hint
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
+def test_it_listens_on_loopback(host: str) -> None:
+    with listen(host, 0) as sock:
+        assert sock.getsockname()[1] > 0
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::", "example.com", ""])
+def test_it_listens_nowhere_else(host: str) -> None:
+    with pytest.raises(InputError, match="not a loopback address"):
+        listen(host, 0)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may take any port")
+def test_a_port_that_it_may_not_take_is_named() -> None:
+    with pytest.raises(InputError, match="127.0.0.1:1: "):
+        listen("127.0.0.1", 1)
