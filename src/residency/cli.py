@@ -1,4 +1,4 @@
-"""The verbs. Each is a thin shell over `residency.verbs`, whose modules load when they are called."""
+"""The verbs: thin shells over `residency.verbs`, whose modules load when they are called."""
 
 from __future__ import annotations
 
@@ -66,7 +66,9 @@ def verb(
                 _fail("a fault of ours", "please report it with the lines above", 1, as_json)
 
         wrapped = functools.update_wrapper(body, described)
-        decorated = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")(
+        decorated = click.option(
+            "--json", "as_json", is_flag=True, help="One JSON object on stdout."
+        )(
             click.option(
                 "--workspace",
                 type=click.Path(file_okay=False, path_type=Path),

@@ -22,7 +22,11 @@ def _from_dict(values: dict[str, Any]) -> Release:
         **{
             **values,
             "build": Build(
-                **{**build, "stop_tokens": tuple(build["stop_tokens"]), "notes": tuple(build["notes"])}
+                **{
+                    **build,
+                    "stop_tokens": tuple(build["stop_tokens"]),
+                    "notes": tuple(build["notes"]),
+                }
             ),
             "verdict": Verdict(
                 **{**verdict, "figures": {k: Rate(**v) for k, v in verdict["figures"].items()}}

@@ -21,7 +21,7 @@ WRONG = '{"department": "billing", "urgency": "emergency"}'
 
 
 class Elements(HTMLParser):
-    """Every tag and attribute of a page, and its ids of language."""
+    """Every tag and attribute of a page."""
 
     def __init__(self, page: str) -> None:
         super().__init__()

@@ -26,6 +26,7 @@ from residency.errors import (
     SettingsError,
     StorageError,
 )
+from residency.gate.answers import Answer, Asked, Timing, keep
 from residency.gate.stage import Inputs, check, max_tokens, run
 from residency.store import Draft, Store, digest_tree, sha256_file, sha256_text
 from residency.types import Artifact, Build, Conversation, Record, to_json
@@ -157,13 +158,23 @@ def test_the_whole_gate_and_again_after_a_kill(tmp_path: Path, inputs: Inputs) -
 def test_a_specialist_no_better_than_its_base_is_not_released(
     tmp_path: Path, inputs: Inputs
 ) -> None:
-    two = replace(inputs, builds={n: inputs.builds[n] for n in ("base-f16", "f16")})
-    record = run(two, SETTINGS, draft(tmp_path, "one"))
+    out = draft(tmp_path, "one")
+    given = Asked(
+        answers=tuple(
+            Answer(source=c.source, text="Yes.", finish_reason="stop", tokens=3) for c in CASES
+        ),
+        timings=(Timing(ttft=0.1, seconds=0.3),) * len(CASES),
+        memory=7,
+    )
+    for name in inputs.builds:  # as an earlier run left them: no engine is started
+        keep(out.path / "answers", name, given)
+    record = run(inputs, SETTINGS, out)
     assert record.figures["release"] is None
     assert "the specialist itself does not reach the thresholds" in record.figures["verdict"]
     f16 = record.figures["rows"][1]
     assert f16["passed"] is False and "lead over the base model" in f16["reason"]
     assert f16["rates"]["gain"]["value"] == 0.0
+    assert f16["rates"]["exact"]["value"] == 0.25
 
 
 def test_a_model_file_that_changed_is_not_asked(tmp_path: Path, inputs: Inputs) -> None:

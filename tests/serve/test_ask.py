@@ -33,7 +33,7 @@ def test_leaving_early_stops_the_work(
 ) -> None:
     served = serving("long")
     before = state()["left"]
-    with closing(ask(served.url, QUESTION, model="long")) as texts:  # type: ignore[type-var]
+    with closing(ask(served.url, QUESTION, model="long")) as texts:
         assert next(texts) == "0 "
     assert eventually(lambda: state()["left"] == before + 1)
 

@@ -60,7 +60,7 @@ def test_the_clients_own_notes_do_not_reach_the_engine() -> None:
 
 def test_tools_and_their_results_are_passed_on() -> None:
     call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
-    messages = [
+    messages: list[dict[str, Any]] = [
         {"role": "assistant", "content": None, "tool_calls": [call]},
         {"role": "tool", "content": "4", "tool_call_id": "c"},
     ]

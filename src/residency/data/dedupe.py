@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from residency.types import Conversation
 
+_EVERY_PAIR = 1_500_000  # characters of all texts; about 10 s on one core of 2024
+_BLOCK = 500
 _SHINGLE = 3  # characters; the same for scripts with and without spaces
-_PERMUTATIONS = 64
-_BANDS = (32, 2)  # finds nine of ten pairs of Jaccard similarity 0.27, all but sure from 0.4
+_BANDS = (42, 3)  # proposes 87% of the pairs of Jaccard similarity 0.36, 99.6% from 0.5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,27 +54,24 @@ def compared(row: Conversation) -> str:
 def drop_repeated(rows: Sequence[Conversation]) -> Deduped:
     """Keep the first row of each question; a later one with another answer contradicts it."""
     kept: dict[str, Conversation] = {}
-    duplicates, contradictions = [], []
+    duplicates: list[tuple[str, str]] = []
+    contradictions: list[tuple[str, str]] = []
     for row in rows:
         key = "\0".join(f"{m.role}\1{normalised(m.content)}" for m in row.prompt)
         first = kept.setdefault(key, row)
         if first is not row:
             same = canonical(first.answer) == canonical(row.answer)
             (duplicates if same else contradictions).append((row.source, first.source))
-    return Deduped(
-        rows=list(kept.values()), duplicates=duplicates, contradictions=contradictions
-    )
+    return Deduped(rows=list(kept.values()), duplicates=duplicates, contradictions=contradictions)
 
 
 def group_near(texts: Sequence[str], threshold: float) -> list[list[int]]:
     """Positions of `texts` in groups: who is in one group is near another of it.
 
     Near is a rapidfuzz ratio (1 - insertions and deletions / both lengths) of at least
-    `threshold`. Candidates come from MinHash over character 3-grams. Groups are in order of their
-    first member.
+    `threshold`. Every pair is compared where that takes seconds; in a larger set only those that
+    MinHash over character 3-grams proposes. Groups are in order of their first member.
     """
-    from rapidfuzz.fuzz import ratio
-
     leader = list(range(len(texts)))
 
     def find(position: int) -> int:
@@ -82,30 +80,52 @@ def group_near(texts: Sequence[str], threshold: float) -> list[list[int]]:
             position = leader[position]
         return position
 
-    for bucket in _buckets(texts):
-        for index, one in enumerate(bucket):
-            for other in bucket[:index]:
-                a, b = find(one), find(other)
-                if a != b and ratio(texts[one], texts[other], score_cutoff=threshold * 100):
-                    leader[max(a, b)] = min(a, b)
+    small = sum(map(len, texts)) <= _EVERY_PAIR
+    for one, other in _every_pair(texts, threshold) if small else _likely_pairs(texts, threshold):
+        a, b = find(one), find(other)
+        leader[max(a, b)] = min(a, b)
     groups: dict[int, list[int]] = {}
     for position in range(len(texts)):
         groups.setdefault(find(position), []).append(position)
     return list(groups.values())
 
 
+def _every_pair(texts: Sequence[str], threshold: float) -> Iterator[tuple[int, int]]:
+    import numpy as np
+    from rapidfuzz.fuzz import ratio
+    from rapidfuzz.process import cdist
+
+    for start in range(0, len(texts), _BLOCK):
+        block = texts[start : start + _BLOCK]
+        scores = cdist(
+            block, texts[start:], scorer=ratio, score_cutoff=threshold * 100, dtype=np.float32
+        )
+        for one, other in zip(*np.nonzero(scores), strict=True):
+            if one < other:
+                yield start + int(one), start + int(other)
+
+
+def _likely_pairs(texts: Sequence[str], threshold: float) -> Iterator[tuple[int, int]]:
+    from rapidfuzz.fuzz import ratio
+
+    for bucket in _buckets(texts):
+        for index, one in enumerate(bucket):
+            for other in bucket[:index]:
+                if ratio(texts[one], texts[other], score_cutoff=threshold * 100):
+                    yield other, one
+
+
 def _buckets(texts: Sequence[str]) -> list[list[int]]:
     """Groups of two and more positions whose MinHash agrees in a band."""
     from datasketch import MinHash
 
-    bands, rows = _BANDS
+    bands, width = _BANDS
     found: dict[tuple[int, bytes], list[int]] = {}
-    shingles = [[s.encode() for s in _shingles(text)] for text in texts]
-    for position, sketch in enumerate(MinHash.bulk(shingles, num_perm=_PERMUTATIONS)):
-        values = sketch.hashvalues
+    shingles = ([s.encode() for s in _shingles(text)] for text in texts)
+    for position, sketch in enumerate(MinHash.generator(shingles, num_perm=bands * width)):
         for band in range(bands):
-            key = (band, values[band * rows : (band + 1) * rows].tobytes())
-            found.setdefault(key, []).append(position)
+            values = sketch.hashvalues[band * width : (band + 1) * width]
+            found.setdefault((band, values.tobytes()), []).append(position)
     return [bucket for bucket in found.values() if len(bucket) > 1]
 
 

@@ -90,7 +90,11 @@ def require(rows: Rows) -> list[Conversation]:
 
 
 def _check_map(columns: Mapping[str, str]) -> None:
-    if columns and not {"prompt", "completion"} <= set(columns) <= {"prompt", "completion", "system"}:
+    if columns and not {"prompt", "completion"} <= set(columns) <= {
+        "prompt",
+        "completion",
+        "system",
+    }:
         raise DataError(
             f"[data] map has {', '.join(sorted(columns))}",
             hint="it needs prompt and completion, and may have system; each names a column",
@@ -203,7 +207,9 @@ def _pair(
         found = (pair for pair in PAIRS if set(pair) <= set(record))
         ask, answer = next(found, ("", ""))
     if ask not in record or answer not in record:
-        raise DataError(f"unknown form, with the keys {', '.join(map(str, record))}", hint=_MAP_HINT)
+        raise DataError(
+            f"unknown form, with the keys {', '.join(map(str, record))}", hint=_MAP_HINT
+        )
     system = columns.get("system", "system")
     context = _CONTEXT if not columns and ask in ("instruction", "question") else ""
     unused |= set(record) - {ask, answer, system, context}
@@ -249,7 +255,9 @@ def _content(value: Any) -> str:
     """A message's text; OpenAI writes it as a string, as parts, or as nothing beside a call."""
     if value is None or isinstance(value, str):
         return value or ""
-    if isinstance(value, list) and all(isinstance(p, dict) and p.get("type") == "text" for p in value):
+    if isinstance(value, list) and all(
+        isinstance(p, dict) and p.get("type") == "text" for p in value
+    ):
         return "".join(str(part.get("text", "")) for part in value)
     raise DataError("a message's content is not text", hint="pictures and sound cannot be learnt")
 

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from residency import fingerprint
 from residency.config import ExportSettings
@@ -100,7 +99,7 @@ def _base_fingerprint(base: BaseModel, probes: Sequence[Conversation]) -> Finger
 
 
 class _Builds:
-    """The builds below a folder: one folder each, with the model, what it is, and its fingerprint."""
+    """Builds below a folder: one folder each, with model, description and fingerprint."""
 
     def __init__(self, root: Path, probes: Sequence[Conversation]) -> None:
         self.root = root

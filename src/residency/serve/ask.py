@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,11 +16,11 @@ TIMEOUT_SECONDS = 300.0
 
 def ask(
     url: str, messages: Sequence[Mapping[str, Any]], *, model: str, stream: bool = True
-) -> Iterator[str]:
+) -> Generator[str]:
     """The answer's text, in pieces as it is written, or whole when `stream` is false.
 
-    `url` is the endpoint's root, with or without `/v1`; `messages` are OpenAI's. Leaving the
-    iterator early closes the connection, which stops the work. Raises `InputError` where nothing
+    `url` is the endpoint's root, with or without `/v1`; `messages` are OpenAI's. Closing the
+    generator early closes the connection, which stops the work. Raises `InputError` where nothing
     answers at `url`, `EngineRejected` with the endpoint's reason, and `EngineError` when an answer
     breaks off.
     """

@@ -35,9 +35,7 @@ class Plan:
     reasons: tuple[str, ...]
 
 
-def make_plan(
-    settings: TrainSettings, *, parameters: int, rows: int, hardware: Hardware
-) -> Plan:
+def make_plan(settings: TrainSettings, *, parameters: int, rows: int, hardware: Hardware) -> Plan:
     """Fill in what `settings` leave open for a model of `parameters` weights and `rows` rows."""
     reasons: list[str] = []
 

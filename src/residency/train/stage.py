@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import warnings
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from residency.progress import say
 from residency.store import Draft
 from residency.train.plan import Plan, make_plan, row_order
 from residency.train.trainer import last_checkpoint, make_trainer
-from residency.types import Artifact, Conversation, Record, to_dict, to_json
+from residency.types import Artifact, Conversation, Record, to_dict
 
 # Two validations an epoch: a kill then loses half an epoch at most, and stopping is early enough.
 _VALIDATIONS_AN_EPOCH = 2
@@ -40,9 +41,9 @@ def run(inputs: Inputs, settings: TrainSettings, out: Draft) -> Record:
     A run that was killed goes on from its last whole checkpoint and ends with the same bytes.
     Raises `RefusedError` when the loss is no number.
     """
+    _quieten()
     import torch
 
-    _quieten()
     machine = hardware.read()
     tokenizer = load_tokenizer(inputs.base.path)
     splits = {
@@ -78,6 +79,9 @@ def encode(tokenizer: Any, conversations: Sequence[Conversation]) -> list[dict[s
 
 
 def _quieten() -> None:
+    """Before torch loads: its OpenMP threads otherwise spin at barriers, and one busy neighbour
+    then slows training tenfold."""
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     logging.getLogger("transformers").setLevel(logging.ERROR)
@@ -104,7 +108,7 @@ def _load(folder: Path, plan: Plan) -> Any:
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging as transformers_logging
 
-    transformers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     return AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, plan.precision))
 
 
@@ -162,7 +166,7 @@ def _train(
         "validation": [(h["step"], round(h["eval_loss"], 4)) for h in history if "eval_loss" in h],
     }
     best = trainer.state.best_metric
-    if best is None or best != best:
+    if best is None or math.isnan(best):
         raise RefusedError(
             "training diverged: the validation loss is no number",
             hint="lower learning_rate in [train], and look for damaged rows with: "
@@ -192,4 +196,4 @@ def _take_fingerprint(model: Any, tokenizer: Any, inputs: Inputs, folder: Path) 
     probes = fingerprint.probes(inputs.dataset.path)
     with torch.no_grad():
         taken = fingerprint.take_torch(model, tokenizer, probes)
-    (folder / "fingerprint.json").write_text(to_json(taken), encoding="utf-8")
+    fingerprint.write_fingerprint(folder, taken)

@@ -47,9 +47,10 @@ def make_trainer(
     `settings` has `folder` for checkpoints, `every` (steps between validations), `patience` and
     `seed`. Rows have `input_ids` and `labels`.
     """
-    from trl import SFTConfig, SFTTrainer
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
 
-    class AnswerTrainer(SFTTrainer):  # type: ignore[misc]
+    class AnswerTrainer(SFTTrainer):
         def compute_loss(
             self,
             model: Any,
@@ -109,7 +110,7 @@ def stalled(losses: Sequence[float], patience: int) -> bool:
 def _watcher(patience: int) -> Any:
     from transformers import TrainerCallback
 
-    class Watcher(TrainerCallback):  # type: ignore[misc]
+    class Watcher(TrainerCallback):
         """Shows loss and time left, stops early, and marks a checkpoint that is whole.
 
         Stopping is decided from the logged history alone, so that a run which was killed after

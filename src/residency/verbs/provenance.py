@@ -83,14 +83,14 @@ def gc(workspace: Path, yes: bool) -> Result:
         if not doomed:
             return Result(data={"freed": 0, "deleted": 0}, text="nothing to free")
         if not yes:
-            click.echo(f"{len(doomed)} things, {size / 1e6:.0f} MB, that no release needs", err=True)
+            click.echo(
+                f"{len(doomed)} things, {size / 1e6:.0f} MB, that no release needs", err=True
+            )
             if not click.confirm("delete them?", err=True):
                 raise RefusedError("nothing was deleted")
         for path in doomed:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    return Result(
-        data={"freed": size, "deleted": len(doomed)}, text=f"{size / 1e6:.0f} MB freed"
-    )
+    return Result(data={"freed": size, "deleted": len(doomed)}, text=f"{size / 1e6:.0f} MB freed")
 
 
 def _unneeded(store: Store) -> list[Path]:

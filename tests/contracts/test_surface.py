@@ -1,0 +1,102 @@
+"""What users and scripts rely on: verbs and their flags, recipes, records, start-up."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from residency import config
+from residency.cli import main
+from residency.store import read_record
+from residency.verbs.workspace import RECIPES
+
+ROOT = Path(__file__).parents[2]
+RECORDS = Path(__file__).parent / "records"
+
+VERBS = {
+    "ask": ["--json", "--stream", "--workspace", "TEXT"],
+    "chat": ["--json", "--workspace"],
+    "data build": ["--json", "--workspace"],
+    "data check": ["--json", "--workspace", "FILE"],
+    "data preview": ["--count", "--json", "--workspace"],
+    "export": ["--json", "--workspace"],
+    "gate": ["--json", "--workspace"],
+    "gc": ["--json", "--workspace", "--yes"],
+    "init": ["--json", "--recipe", "--workspace", "DIRECTORY"],
+    "lineage": ["--json", "--workspace", "NAME"],
+    "pull": ["--json", "--workspace", "MODEL"],
+    "release list": ["--json", "--workspace"],
+    "release promote": ["--json", "--workspace", "NAME"],
+    "release show": ["--json", "--workspace", "NAME"],
+    "run": ["--json", "--workspace", "STAGE"],
+    "serve": ["--json", "--port", "--release", "--workspace"],
+    "train": ["--json", "--workspace"],
+}
+
+
+def commands(group: click.Group, prefix: str = "") -> dict[str, click.Command]:
+    found = {}
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            found |= commands(command, f"{prefix}{name} ")
+        else:
+            found[prefix + name] = command
+    return found
+
+
+def flags(command: click.Command) -> list[str]:
+    options = sorted(p.opts[0] for p in command.params if isinstance(p, click.Option))
+    return options + [p.name.upper() for p in command.params if isinstance(p, click.Argument)]
+
+
+def test_the_verbs_and_their_flags_are_these() -> None:
+    assert {name: flags(c) for name, c in commands(main).items()} == VERBS
+
+
+def test_every_verb_leads_to_a_function() -> None:
+    from importlib import import_module
+
+    source = (ROOT / "src/residency/cli.py").read_text()
+    import re
+
+    targets = re.findall(r'"(\w+)\.(\w+)"', source)
+    assert len(targets) == len(VERBS)
+    for module, function in targets:
+        assert callable(getattr(import_module(f"residency.verbs.{module}"), function))
+
+
+def test_every_verb_is_documented() -> None:
+    text = (ROOT / "docs/reference/verbs.md").read_text()
+    for name in VERBS:
+        assert f"## residency {name}\n" in text
+
+
+def test_the_reference_is_generated_from_the_code() -> None:
+    made = subprocess.run(
+        [sys.executable, ROOT / "scripts/reference.py", "--check"], capture_output=True, text=True
+    )
+    assert made.returncode == 0, made.stdout + made.stderr
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda p: p.stem)
+def test_every_recipe_loads(path: Path) -> None:
+    settings = config.parse(path.read_text(), str(path))
+    assert (RECIPES / settings.data.file).is_file()
+
+
+@pytest.mark.parametrize("path", sorted(RECORDS.glob("*.json")), ids=lambda p: p.stem)
+def test_old_records_still_load(path: Path) -> None:
+    assert read_record(path).stage == json.loads(path.read_text())["stage"]
+
+
+def test_start_up_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, residency.cli; from click.testing import CliRunner;"
+        "CliRunner().invoke(residency.cli.main, ['--help']);"
+        "print([m for m in ('torch','transformers','numpy','aiohttp','uvicorn') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
