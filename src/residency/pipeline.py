@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from residency import releases
+from residency.builds import read_build
 from residency.config import Settings
 from residency.errors import DataError, InputError
 from residency.progress import say
@@ -22,7 +23,7 @@ from residency.store import (
     stage_key,
     storage_errors,
 )
-from residency.types import Artifact, Build, Rate, Record, Release, Verdict
+from residency.types import Artifact, Rate, Record, Release, Verdict
 
 if TYPE_CHECKING:
     from residency.models.base import BaseModel
@@ -86,7 +87,10 @@ class Chain:
         self._step("data", inputs, section, self.settings.data.seed, work)
 
     def _train(self) -> None:
+        from residency.gate import stage as gate
+
         dataset, base = self._dataset(), self._base()
+        gate.check(dataset.path, self.settings.gate)
         inputs = {"dataset": dataset.digest, "base": base.digest}
 
         def work(out: Draft) -> Record:
@@ -203,22 +207,13 @@ class Chain:
                 verdict=Verdict(
                     build=chosen,
                     passed=True,
-                    rule=row["reason"],
+                    rule=gate.figures["rule"],
                     figures={k: Rate(**v) for k, v in row["rates"].items()},
                 ),
                 gate_key=gate.key,
                 created=gate.started,
             ),
         )
-
-
-def read_build(folder: Path) -> Build:
-    """The `build.json` of a build's folder."""
-    import json
-
-    values = json.loads((folder / "build.json").read_text(encoding="utf-8"))
-    lists = {name: tuple(values[name]) for name in ("stop_tokens", "notes")}
-    return Build(**{**values, **lists})
 
 
 def model_file(store: Store, release: Release) -> Path:

@@ -47,7 +47,7 @@ def write_dataset(folder: Path, test: Sequence[Conversation]) -> Artifact:
     write_conversations(folder / "train.jsonl", CASES)
     write_conversations(folder / "validation.jsonl", CASES[:2])
     write_conversations(folder / "test.jsonl", test)
-    report = {"answer_tokens": {"max": 6}}
+    report = {"tokens": {"answer": {"max": 6}}}
     (folder / "report.json").write_text(json.dumps(report), encoding="utf-8")
     return Artifact(path=folder, kind="dataset", digest=digest_tree(folder))
 
@@ -220,7 +220,7 @@ def test_the_limit_of_tokens_follows_the_longest_learnt_answer(tmp_path: Path) -
     folder = write_dataset(tmp_path / "dataset", CASES).path
     assert max_tokens(folder, GateSettings(max_tokens=7)) == 7
     assert max_tokens(folder, GateSettings()) == 16
-    (folder / "report.json").write_text('{"answer_tokens": {"max": 33}}', encoding="utf-8")
+    (folder / "report.json").write_text('{"tokens": {"answer": {"max": 33}}}', encoding="utf-8")
     assert max_tokens(folder, GateSettings()) == 50
     (folder / "report.json").write_text("{}", encoding="utf-8")
     with pytest.raises(StorageError, match=r"report\.json: damaged"):

@@ -33,6 +33,7 @@ _ROLES: Mapping[str, Role] = {
     "assistant": "assistant",
     "gpt": "assistant",
     "function_call": "assistant",
+    "tool_call": "assistant",
     "tool": "tool",
     "observation": "tool",
 }

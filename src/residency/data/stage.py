@@ -61,7 +61,7 @@ def run(inputs: Inputs, settings: DataSettings, out: Draft) -> Record:
         write_conversations(folder / f"{side}.jsonl", found)
     write_atomic(folder / "report.json", to_json(report, indent=1) + "\n")
     figures = _figures(report)
-    _tell(figures)
+    _tell(figures, report["unused_keys"])
     return out.finish({"dataset": (folder, "dataset")}, figures)
 
 
@@ -102,9 +102,11 @@ def _figures(report: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _tell(figures: Mapping[str, Any]) -> None:
+def _tell(figures: Mapping[str, Any], unused: Sequence[str]) -> None:
     sides = ", ".join(f"{side} {count}" for side, count in figures["split"].items())
     say(f"{figures['rows']} rows of {figures['form']}: {sides}")
+    if unused:
+        say(f"not used: {', '.join(unused)}")
     words = {
         "duplicates": "repeat another row: dropped",
         "contradictions": "answer a question again and differently: the first answer is kept",

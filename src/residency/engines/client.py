@@ -20,6 +20,9 @@ from residency.types import Message
 
 CONNECT_SECONDS = 5.0
 HEALTH_SECONDS = 10.0
+# llama.cpp closes an idle connection after 5 s. Used at that moment it fails, and so may the next
+# one from the pool: four users who came back after 5 s lost a request in bench/gateway.py.
+KEEP_SECONDS = 2.0
 _CUT_OFF = "the engine went away in the middle of an answer"
 
 
@@ -176,7 +179,7 @@ class EngineClient:
             raise EngineUnavailable("the engine went away")
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0),
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_SECONDS),
                 headers=self._headers,
                 timeout=self._timeout,
             )

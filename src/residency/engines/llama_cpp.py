@@ -30,8 +30,8 @@ from residency.types import to_dict
 LOAD_SECONDS = 600.0
 LOG_LINES = 200
 SPIN_COUNT = "1000"
-"""Turns that GNU OpenMP's workers spin at a barrier before they sleep. At its default one busy
-neighbour takes decoding to a tenth; this costs nothing on a quiet machine (bench/engine.py)."""
+"""Turns that GNU OpenMP's workers spin at a barrier before they sleep. With its default and as
+many threads as cores, one busy neighbour takes decoding to a third of this (bench/engine.py)."""
 
 
 class LlamaCpp:

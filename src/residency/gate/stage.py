@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from residency import fingerprint
+from residency.builds import read_build
 from residency.config import EngineSettings, GateSettings
 from residency.conversations import SPLITS, read_conversations
 from residency.errors import DataError, StorageError
@@ -91,21 +92,10 @@ def max_tokens(dataset: Path, settings: GateSettings) -> int:
     path = dataset / "report.json"
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
-        longest = int(report["answer_tokens"]["max"])
+        longest = int(report["tokens"]["answer"]["max"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StorageError(f"{path}: damaged ({error})", hint="run: residency run") from error
     return max(MIN_TOKENS, math.ceil(1.5 * longest))
-
-
-def read_build(folder: Path) -> Build:
-    """The `build.json` of a build's folder. Raises `StorageError` where it is damaged."""
-    path = folder / "build.json"
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        lists = {name: tuple(values[name]) for name in ("stop_tokens", "notes")}
-        return Build(**{**values, **lists})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StorageError(f"{path}: damaged ({error})", hint="run: residency run") from error
 
 
 def _cases(dataset: Path) -> list[Conversation]:

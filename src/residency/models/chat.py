@@ -29,8 +29,8 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # tokenizers raises Exception itself, transformers whatever it meets
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise ModelError(
             f"{folder}: the tokenizer cannot be loaded: {reason}", hint="fetch the model again"
         ) from None

@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 from residency.errors import EngineError, EngineRejected, EngineUnavailable, InputError
 
-TIMEOUT_SECONDS = 300.0
+ANSWER_SECONDS = 300.0
+LOOK_SECONDS = 10.0
 
 
 def ask(
@@ -34,16 +35,24 @@ def ask(
 
 def models(url: str) -> list[str]:
     """The names of the models that `url` serves. Raises as `ask` does."""
-    with _request(url, "GET", "/v1/models") as response:
-        return [one["id"] for one in json.load(response)["data"]]
+    with _request(url, "GET", "/v1/models", seconds=LOOK_SECONDS) as response:
+        try:
+            return [one["id"] for one in json.load(response)["data"]]
+        except (ValueError, KeyError, TypeError):
+            raise EngineError(f"what answers at {url} does not speak OpenAI's API") from None
 
 
 @contextlib.contextmanager
 def _request(
-    url: str, method: str, path: str, body: Mapping[str, Any] | None = None
+    url: str,
+    method: str,
+    path: str,
+    body: Mapping[str, Any] | None = None,
+    *,
+    seconds: float = ANSWER_SECONDS,
 ) -> Iterator[http.client.HTTPResponse]:
     parts = urlsplit(url if "//" in url else f"http://{url}")
-    connection = http.client.HTTPConnection(parts.netloc, timeout=TIMEOUT_SECONDS)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=seconds)
     root = parts.path.rstrip("/").removesuffix("/v1")
     payload = None if body is None else json.dumps(body).encode()
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import aclosing
 from typing import Any
 
@@ -39,7 +39,9 @@ class ChatCompletions:
             except (ClientLeft, ClientDisconnect):
                 return
 
-    async def _finish(self, work: Any, reply: Reply, receive: Receive) -> None:
+    async def _finish(
+        self, work: Coroutine[Any, Any, None], reply: Reply, receive: Receive
+    ) -> None:
         """See the work through; once a stream is open, its failure is its last event."""
         try:
             await while_wanted(work, receive, self._gateway.closing)

@@ -90,10 +90,12 @@ def _endpoint(workspace: Path, settings: Settings) -> Iterator[str]:
     from residency.serve.ask import models
 
     url = f"http://{settings.serve.host}:{settings.serve.port}"
+    served: list[str] = []
     with contextlib.suppress(InputError, EngineError):
-        if settings.name in models(url):
-            yield url
-            return
+        served = models(url)
+    if settings.name in served:
+        yield url
+        return
     command = [sys.executable, "-m", "residency", "serve", "--port", "0"]
     process = subprocess.Popen(
         [*command, "--workspace", str(workspace)], stdout=subprocess.PIPE, text=True
