@@ -72,50 +72,82 @@ def _groups(
 ) -> list[_Group]:
     of_row = [labels(row.answer) for row in rows]
     often = Counter(label for found in of_row for label in found)
+    # Where answers are classes, one that stands alone is a rare class; elsewhere it says nothing.
+    least = 1 if len({found[0] for found in of_row}) <= len(rows) / 2 else 2
     made = []
     for members in groups:
-        counted = Counter(label for i in members for label in of_row[i] if often[label] > 1)
+        counted = Counter(label for i in members for label in of_row[i] if often[label] >= least)
         order = min(sha256_text(f"{seed}\0{compared(rows[i])}") for i in members)
         made.append(_Group(rows=list(members), labels=counted, order=order))
-    return sorted(made, key=lambda group: group.order)
+    # A large group placed last would spoil the proportions that the small ones have reached.
+    return sorted(made, key=lambda group: (-len(group.rows), group.order))
+
+
+class _Sides:
+    """The sides as they fill: which groups each has, and what each still lacks of each label."""
+
+    def __init__(self, groups: Sequence[_Group], shares: Mapping[str, float]) -> None:
+        total = sum(len(group.rows) for group in groups)
+        labelled = sum((group.labels for group in groups), Counter[str]())
+        self.groups: dict[str, list[_Group]] = {side: [] for side in shares}
+        self.lacking = {side: share * total for side, share in shares.items()}
+        self.trained = Counter[str]()
+        self.wanted = {
+            side: defaultdict(float, {label: share * n for label, n in labelled.items()})
+            for side, share in shares.items()
+        }
+
+    def place(self, group: _Group, label: str = "") -> None:
+        """Put `group` where `label` lacks most; a side that it would overfill is not asked."""
+        size = len(group.rows)
+        open_ = [s for s, lack in self.lacking.items() if s == "train" or lack + 0.5 >= size]
+        self._add(
+            group, max(open_, key=lambda s: (round(self.wanted[s][label], 6), self.lacking[s]))
+        )
+
+    def top_up(self, side: str) -> None:
+        """Take from training what `side` lacks, and leave it some of every label where possible."""
+
+        def spare(group: _Group) -> tuple[bool, float]:
+            stays = all(self.trained[label] > n for label, n in group.labels.items())
+            return stays, sum(self.wanted[side][label] for label in group.labels)
+
+        while self.lacking[side] >= 1:
+            small = [g for g in self.groups["train"] if len(g.rows) <= self.lacking[side]]
+            if not small:
+                return
+            group = max(small, key=spare)
+            self.groups["train"].remove(group)
+            self._count(group, "train", -1)
+            self._add(group, side)
+
+    def _add(self, group: _Group, side: str) -> None:
+        self.groups[side].append(group)
+        self._count(group, side, 1)
+
+    def _count(self, group: _Group, side: str, sign: int) -> None:
+        self.lacking[side] -= sign * len(group.rows)
+        for label, count in group.labels.items():
+            self.wanted[side][label] -= sign * count
+            self.trained[label] += sign * count if side == "train" else 0
 
 
 def _assign(groups: Sequence[_Group], shares: Mapping[str, float]) -> dict[str, list[int]]:
-    total = sum(len(group.rows) for group in groups)
-    lacking = {side: share * total for side, share in shares.items()}
-    wanted: dict[str, dict[str, float]] = defaultdict(dict)
-    holders: dict[str, list[int]] = defaultdict(list)
-    for number, group in enumerate(groups):
-        for label, count in group.labels.items():
-            holders[label].append(number)
-            for side, share in shares.items():
-                wanted[label][side] = wanted[label].get(side, 0.0) + share * count
-    sides: dict[str, list[int]] = {side: [] for side in shares}
-    placed: set[int] = set()
-
-    def place(number: int, side: str) -> None:
-        group = groups[number]
-        placed.add(number)
-        sides[side].extend(group.rows)
-        lacking[side] -= len(group.rows)
-        for label, count in group.labels.items():
-            wanted[label][side] -= count
-
-    def remaining(label: str) -> tuple[int, str]:
-        return sum(number not in placed for number in holders[label]), label
-
-    waiting = set(holders)
-    while waiting:
-        rarest = min(waiting, key=remaining)
-        waiting.remove(rarest)
-        for number in _largest_first(groups, [n for n in holders[rarest] if n not in placed]):
-            side = max(shares, key=lambda s: (wanted[rarest][s], lacking[s]))
-            place(number, side)
-    for number in _largest_first(groups, [n for n in range(len(groups)) if n not in placed]):
-        place(number, max(shares, key=lambda s: lacking[s]))
-    return sides
-
-
-def _largest_first(groups: Sequence[_Group], numbers: Sequence[int]) -> list[int]:
-    """A large group placed last would spoil the proportions that the small ones have reached."""
-    return sorted(numbers, key=lambda number: -len(groups[number].rows))
+    sides = _Sides(groups, shares)
+    left = dict(enumerate(groups))
+    holders: dict[str, set[int]] = defaultdict(set)
+    for number, group in left.items():
+        for label in group.labels:
+            holders[label].add(number)
+    while holders:
+        rarest = min(holders, key=lambda label: (len(holders[label]), label))
+        for number in sorted(holders.pop(rarest)):
+            group = left.pop(number)
+            sides.place(group, rarest)
+            for label in group.labels.keys() & holders.keys():
+                holders[label].discard(number)
+    for group in left.values():
+        sides.place(group)
+    for side in ("test", "validation"):
+        sides.top_up(side)
+    return {s: [i for group in found for i in group.rows] for s, found in sides.groups.items()}

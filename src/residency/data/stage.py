@@ -61,7 +61,7 @@ def run(inputs: Inputs, settings: DataSettings, out: Draft) -> Record:
         write_conversations(folder / f"{side}.jsonl", found)
     write_atomic(folder / "report.json", to_json(report, indent=1) + "\n")
     figures = _figures(report)
-    _tell(figures, report["unused_keys"])
+    _tell(figures, sorted(read_rows.unused))
     return out.finish({"dataset": (folder, "dataset")}, figures)
 
 

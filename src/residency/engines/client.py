@@ -130,6 +130,7 @@ class EngineClient:
             "n_predict": 1,
             "n_probs": k,
             "temperature": 0.0,
+            "ignore_eos": True,  # a token that ends the turn would be answered without its rivals
             "cache_prompt": False,
         }
         answer = await self._ask("/completion", body)

@@ -23,19 +23,26 @@ _COPIED = (
 )
 
 
+def load(folder: Path) -> Any:
+    """The model of a Hugging Face folder, in float32."""
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+
+
 def merge(base: Path, adapter: Path, target: Path) -> Any:
     """Write the merged model to the folder `target` and return it, in float32.
 
     The sum is taken in float32 and stored as float16; the same inputs give the same bytes. Raises
     `ModelError` when the adapter does not fit the base.
     """
-    import torch
     from peft import PeftModel
-    from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     try:
-        merged = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+        merged = PeftModel.from_pretrained(load(base), adapter).merge_and_unload()
     except (RuntimeError, ValueError, KeyError) as error:
         raise ModelError(
             f"{adapter}: this adapter does not fit the base model in {base}: {error}",

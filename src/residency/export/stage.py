@@ -14,7 +14,7 @@ from residency.engines.client import EngineClient
 from residency.engines.llama_cpp import LlamaCpp
 from residency.errors import FingerprintError
 from residency.export.convert import convert
-from residency.export.merge import merge
+from residency.export.merge import load, merge
 from residency.export.quantize import quantize
 from residency.fingerprint import Fingerprint, compare, read_fingerprint, take_engine, take_torch
 from residency.hardware import one_torch_thread, usable_cores
@@ -59,7 +59,7 @@ def run(inputs: Inputs, settings: ExportSettings, out: Draft) -> Record:
     probes = fingerprint.probes(inputs.dataset.path)
     merged, reference, found = _merge(inputs, probes, out.path / "merged")
     builds = _Builds(out.path, probes)
-    base_reference = _base_fingerprint(inputs.base, probes)
+    base_reference = take_torch(load(inputs.base.path), load_tokenizer(inputs.base.path), probes)
     name = Path(inputs.base.name).name
     convert(inputs.base.path, builds.file(BASE), name)
     found[BASE] = builds.finish(BASE, base_reference, TOLERANCE[F16], ())
@@ -88,14 +88,6 @@ def _merge(
     step = "merging the adapter"
     found = compare(trained, taken, step=step, tolerance=TOLERANCE["merged"])
     return target, taken, {"merged": found}
-
-
-def _base_fingerprint(base: BaseModel, probes: Sequence[Conversation]) -> Fingerprint:
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(base.path, dtype=torch.float32)
-    return take_torch(model, load_tokenizer(base.path), probes)
 
 
 class _Builds:

@@ -1,0 +1,96 @@
+"""The chain on the real model: what it leaves, and that nothing is done twice."""
+
+import json
+from pathlib import Path
+
+from tests.e2e.conftest import residency
+
+from residency import releases
+from residency.pipeline import model_file
+from residency.store import Store, sha256_file
+
+
+def test_every_stage_ran_and_the_smallest_build_was_released(chain) -> None:
+    folder, said = chain
+    assert [s["stage"] for s in said["stages"]] == ["data", "train", "export", "gate"]
+    assert not any(s["cached"] for s in said["stages"])
+    assert said["release"] == "Q4_K_M"
+    release = releases.current(Store(folder))
+    path = model_file(Store(folder), release)
+    assert release.build.digest == sha256_file(path)
+    assert release.build.size == path.stat().st_size
+    assert Path(said["page"]).read_text().startswith("<!DOCTYPE html>")
+    verdict = json.loads((folder / "reports" / "verdict.json").read_text())
+    assert verdict["release"] == "Q4_K_M"
+
+
+def test_run_again_redoes_nothing(chain) -> None:
+    folder, first = chain
+    again = json.loads(residency("run", "--workspace", folder, "--json").stdout)
+    assert all(s["cached"] for s in again["stages"])
+    assert [s["outputs"] for s in again["stages"]] == [s["outputs"] for s in first["stages"]]
+
+
+def test_a_changed_setting_redoes_its_stage_and_those_after(chain, tmp_path: Path) -> None:
+    folder, _ = chain
+    path = folder / "residency.toml"
+    text = path.read_text()
+    try:
+        path.write_text(text.replace("different = 1.0", "different = 1.0\nexact = 1.0"))
+        done = residency("run", "--workspace", folder, "--json", code=2)
+        said = json.loads(done.stdout)
+        assert [s["cached"] for s in said["stages"]] == [True, True, True, False]
+        assert said["release"] is None
+    finally:
+        path.write_text(text)
+
+
+def test_lineage_reaches_the_data_file(chain) -> None:
+    folder, _ = chain
+    tree = json.loads(residency("lineage", "--workspace", folder, "--json").stdout)["lineage"]
+    data = tree["from"]["dataset"]
+    assert data["stage"] == "data"
+    assert data["from"]["file"]["digest"] == sha256_file(folder / "desk.jsonl")
+    assert tree["from"]["adapter"]["stage"] == "train"
+
+
+def test_releases_are_listed_and_shown(chain) -> None:
+    folder, _ = chain
+    listed = json.loads(residency("release", "list", "--workspace", folder, "--json").stdout)
+    assert listed["current"] == listed["releases"][0]["name"]
+    shown = residency("release", "show", "--workspace", folder).stdout
+    assert "Q4_K_M" in shown
+
+
+def test_gc_keeps_what_the_release_was_made_from(chain) -> None:
+    folder, _ = chain
+    stray = folder / ".residency" / "work" / "train-0000"
+    stray.mkdir(parents=True)
+    refused = residency("gc", "--workspace", folder, code=2, input="n\n")
+    assert "nothing was deleted" in refused.stderr
+    assert stray.exists()
+    residency("gc", "--workspace", folder, "--yes")
+    assert not stray.exists()
+    again = json.loads(residency("run", "--workspace", folder, "--json").stdout)
+    assert all(s["cached"] for s in again["stages"])
+
+
+def test_ask_answers_through_an_endpoint_of_its_own(chain) -> None:
+    folder, _ = chain
+    said = json.loads(residency("ask", "where is my bill", "--workspace", folder, "--json").stdout)
+    assert said["answer"]
+    streamed = residency("ask", "where is my bill", "--stream", "--workspace", folder)
+    assert streamed.stdout.strip() == said["answer"].strip()
+
+
+def test_chat_remembers_until_an_empty_line(chain) -> None:
+    folder, _ = chain
+    done = residency("chat", "--workspace", folder, "--json", input="hello\nand the bill?\n\n")
+    roles = [m["role"] for m in json.loads(done.stdout)["messages"]]
+    assert roles == ["user", "assistant", "user", "assistant"]
+
+
+def test_preview_marks_what_is_learnt(chain) -> None:
+    folder, _ = chain
+    shown = residency("data", "preview", "--workspace", folder, "--count", 1).stdout
+    assert '⟦{"about"' in shown

@@ -1,0 +1,73 @@
+from pathlib import Path
+
+import pytest
+
+from residency.models.base import BaseModel
+from residency.models.chat import load_tokenizer
+from residency.train.stage import encode
+from residency.train.trainer import COMPLETE, answer_loss, last_checkpoint, stalled
+from residency.types import Conversation, Message
+
+
+def conversation(question: str, answer: str) -> Conversation:
+    return Conversation(
+        messages=(
+            Message(role="system", content="Desk."),
+            Message(role="user", content=question),
+            Message(role="assistant", content=answer),
+        ),
+        source="a:1",
+    )
+
+
+def test_only_the_answer_and_its_end_are_learnt(base: BaseModel) -> None:
+    tokenizer = load_tokenizer(base.path)
+    (row,) = encode(tokenizer, [conversation("Where are you?", "reception")])
+    learnt = [token for token in row["labels"] if token != -100]
+    assert tokenizer.decode(learnt) == "reception<|im_end|>"
+    assert len(row["labels"]) == len(row["input_ids"])
+
+
+def test_the_loss_is_that_of_the_whole_head(base: BaseModel) -> None:
+    """Against transformers' own loss, which makes logits at every position."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    tokenizer = load_tokenizer(base.path)
+    rows = encode(
+        tokenizer,
+        [conversation("Where are you?", "reception"), conversation("My bill is wrong.", "bill")],
+    )
+    width = max(len(row["input_ids"]) for row in rows)
+    inputs = {
+        "input_ids": [r["input_ids"] + [2] * (width - len(r["input_ids"])) for r in rows],
+        "labels": [r["labels"] + [-100] * (width - len(r["labels"])) for r in rows],
+        "attention_mask": [
+            [1] * len(r["input_ids"]) + [0] * (width - len(r["input_ids"])) for r in rows
+        ],
+    }
+    batch = {name: torch.tensor(values) for name, values in inputs.items()}
+    model = AutoModelForCausalLM.from_pretrained(base.path, dtype=torch.float32)
+    with torch.no_grad():
+        ours = float(answer_loss(model, batch))
+        theirs = float(model(**batch).loss)
+    assert ours == pytest.approx(theirs, rel=1e-4)
+
+
+def test_patience() -> None:
+    assert not stalled([1.0, 0.5], 2)
+    assert not stalled([1.0, 0.5, 0.6], 2)
+    assert stalled([1.0, 0.5, 0.6, 0.7], 2)
+    assert not stalled([1.0, 0.5, 0.6, 0.4], 2)
+    assert not stalled([], 1)
+
+
+def test_a_checkpoint_cut_short_is_not_used(tmp_path: Path) -> None:
+    for step, whole in ((5, True), (10, True), (15, False)):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        if whole:
+            (folder / COMPLETE).touch()
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
+    assert not (tmp_path / "checkpoint-15").exists()
+    assert last_checkpoint(tmp_path / "nowhere") is None
