@@ -91,7 +91,7 @@ def test_too_few_rows(count: int) -> None:
 def test_groups_that_leave_a_side_empty() -> None:
     rows = _classes({"a": 1000})
     groups = [list(range(500)), list(range(500, 990)), *([n] for n in range(990, 1000))]
-    with pytest.raises(DataError, match="no rows are left for validation: .* nearly the same"):
+    with pytest.raises(DataError, match=r"no rows are left for validation: .* nearly the same"):
         split(rows, groups, SETTINGS)
 
 

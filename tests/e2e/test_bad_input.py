@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.e2e.conftest import make_workspace, residency
 
 from residency.models.base import BaseModel
+from tests.e2e.conftest import make_workspace, residency
 
 
 @pytest.fixture

@@ -3,11 +3,10 @@
 import json
 from pathlib import Path
 
-from tests.e2e.conftest import residency
-
 from residency import releases
 from residency.pipeline import model_file
 from residency.store import Store, sha256_file
+from tests.e2e.conftest import residency
 
 
 def test_every_stage_ran_and_the_smallest_build_was_released(chain) -> None:

@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.e2e.conftest import make_workspace, residency
 
 from residency.store import Store, digest_tree
+from tests.e2e.conftest import make_workspace, residency
 
 KILLS = 20
 

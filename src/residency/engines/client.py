@@ -123,14 +123,16 @@ class EngineClient:
         """The `k` likeliest tokens after `ids`, with the natural logarithms of their probabilities.
 
         They are of the model's raw distribution: llama.cpp computes them from the logits, before
-        temperature and samplers, unless `post_sampling_probs` is asked for.
+        temperature, bias and samplers, unless `post_sampling_probs` is asked for.
         """
+        # The bias makes it say "a": where it says part of a character, or ends its turn, it gives
+        # no probabilities.
         body = {
             "prompt": list(ids),
             "n_predict": 1,
             "n_probs": k,
             "temperature": 0.0,
-            "ignore_eos": True,  # a token that ends the turn would be answered without its rivals
+            "logit_bias": [["a", 1000.0]],
             "cache_prompt": False,
         }
         answer = await self._ask("/completion", body)
