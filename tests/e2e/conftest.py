@@ -1,7 +1,6 @@
 """One small chain, run once with the real model, that the tests here look at."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -57,7 +56,7 @@ def residency(*words: object, code: int = 0, **more) -> subprocess.CompletedProc
         check=False,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1200,
         **more,
     )
     assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
@@ -67,8 +66,6 @@ def residency(*words: object, code: int = 0, **more) -> subprocess.CompletedProc
 @pytest.fixture(scope="session")
 def chain(base: BaseModel, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
     """A workspace whose chain has run, and what `residency run --json` said."""
-    shared = os.environ.get("PYTEST_XDIST_TESTRUNUID", "")
-    assert not shared, "the chain is run once: give this folder to one worker"
     folder = make_workspace(tmp_path_factory.mktemp("chain") / "desk")
     done = residency("run", "--workspace", folder, "--json")
     return folder, json.loads(done.stdout)

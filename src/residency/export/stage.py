@@ -17,7 +17,7 @@ from residency.export.convert import convert
 from residency.export.merge import load, merge
 from residency.export.quantize import quantize
 from residency.fingerprint import Fingerprint, compare, read_fingerprint, take_engine, take_torch
-from residency.hardware import one_torch_thread, usable_cores
+from residency.hardware import one_torch_thread
 from residency.models.base import BaseModel
 from residency.models.chat import load_tokenizer
 from residency.models.gguf_file import read_header
@@ -154,7 +154,7 @@ def _context(reference: Fingerprint) -> int:
 async def _serve(
     path: Path, name: str, probes: Sequence[Conversation], context: int
 ) -> Fingerprint:
-    spec = EngineSpec(model=path, alias=name, context=context, slots=1, threads=usable_cores())
+    spec = EngineSpec(model=path, alias=name, context=context, slots=1)
     with LlamaCpp(spec) as engine:
         async with EngineClient(engine.url, engine.key, _TIMEOUT) as client:
             return await take_engine(client, probes)

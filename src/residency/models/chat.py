@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,6 +111,7 @@ def _tokenize(tokenizer: Any, text: str) -> tuple[int, ...]:
     return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
+@lru_cache(maxsize=2)  # Gemma has 6,249 of them, and transformers makes the list anew each time
 def _special(tokenizer: Any) -> tuple[str, ...]:
     added = [str(t) for t in tokenizer.added_tokens_decoder.values() if t.special]
     return tuple(dict.fromkeys([*added, *map(str, tokenizer.all_special_tokens)]))

@@ -14,8 +14,9 @@ from residency.hardware import Hardware
 # Learning rates that suit LoRA by number of weights. A 135M model reaches exact match 0.82 at 1e-3
 # where the common 2e-4 leaves it untrained; 2e-4 is QLoRA's for 7B (Dettmers et al. 2023, table 9).
 _RATES = ((200e6, 1e-3), (700e6, 5e-4), (2e9, 3e-4), (math.inf, 2e-4))
-# Rows that a run should show the model in all: three epochs of the 340 rows of the shipped task.
-_ROWS_SHOWN = 1000
+# Tokens that a run should show the model in all, context included: enough for the shipped task,
+# and five to six minutes on two cores without AVX-512 (docs/log.md).
+_TOKENS_SHOWN = 80_000
 _FEW_ROWS = 64
 WARM_UP = 0.06
 
@@ -46,13 +47,13 @@ def make_plan(settings: TrainSettings, *, parameters: int, rows: int, hardware: 
 
     rate = next(rate for limit, rate in _RATES if parameters <= limit)
     size = f"{parameters / 1e6:.0f}M weights"
-    epochs = float(min(8, max(3, round(_ROWS_SHOWN / rows))))
+    epochs = float(min(6, max(2, round(_TOKENS_SHOWN / tokens))))
     rank = 16 if rows >= 200 else 8
     precision = _precision(settings, hardware, reasons)
     chosen_rank = int(choose("rank", settings.rank, rank, f"{rows} rows"))
     return Plan(
         learning_rate=choose("learning rate", settings.learning_rate, rate, f"for {size}"),
-        epochs=choose("epochs", settings.epochs, epochs, f"for {rows} rows"),
+        epochs=choose("epochs", settings.epochs, epochs, f"for {tokens} tokens"),
         rank=chosen_rank,
         alpha=int(choose("alpha", settings.alpha, 2 * chosen_rank, "twice the rank")),
         dropout=choose(

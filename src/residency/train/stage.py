@@ -52,7 +52,8 @@ def run(inputs: Inputs, settings: TrainSettings, out: Draft) -> Record:
     }
     rows = {name: encode(tokenizer, split) for name, split in splits.items()}
     parameters = _parameters(inputs.base.path)
-    plan = make_plan(settings, parameters=parameters, rows=len(rows["train"]), hardware=machine)
+    lengths = [len(row["input_ids"]) for row in rows["train"]]
+    plan = make_plan(settings, parameters=parameters, lengths=lengths, hardware=machine)
     for reason in plan.reasons:
         say(f"  {reason}")
     torch.set_num_threads(plan.threads)
