@@ -36,8 +36,12 @@ class Plan:
     reasons: tuple[str, ...]
 
 
-def make_plan(settings: TrainSettings, *, parameters: int, rows: int, hardware: Hardware) -> Plan:
-    """Fill in what `settings` leave open for a model of `parameters` weights and `rows` rows."""
+def make_plan(
+    settings: TrainSettings, *, parameters: int, lengths: Sequence[int], hardware: Hardware
+) -> Plan:
+    """Fill in what `settings` leave open for a model of `parameters` weights and rows of `lengths`
+    tokens."""
+    rows, tokens = len(lengths), sum(lengths)
     reasons: list[str] = []
 
     def choose(name: str, given: float | None, own: float, why: str) -> float:

@@ -47,6 +47,7 @@ def make_trainer(
     `settings` has `folder` for checkpoints, `every` (steps between validations), `patience` and
     `seed`. Rows have `input_ids` and `labels`.
     """
+    from transformers import PrinterCallback
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
@@ -91,7 +92,7 @@ def make_trainer(
         remove_unused_columns=False,
         seed=settings["seed"],
     )
-    return AnswerTrainer(
+    trainer = AnswerTrainer(
         model=model,
         args=arguments,
         train_dataset=splits["train"],
@@ -99,6 +100,9 @@ def make_trainer(
         processing_class=tokenizer,
         callbacks=[_watcher(settings["patience"])],
     )
+    # It writes to standard output, where `--json` promises one object and nothing else.
+    trainer.remove_callback(PrinterCallback)
+    return trainer
 
 
 def stalled(losses: Sequence[float], patience: int) -> bool:
