@@ -1,7 +1,7 @@
 """One fingerprint from training to answer: does each form of a model still say the same?
 
 For a few conversations of the validation split it holds the rendered token ids, the token that
-ends a turn, the digest of the chat template, and the ten likeliest next tokens at four places of
+ends a turn, the digest of the chat template, and the ten likeliest next tokens at three places of
 each right answer. It is taken on the adapter, the merged model, each build and the running engine;
 `compare` stops the chain at the first step that changed more than it may.
 """
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 FILE_NAME = "fingerprint.json"
 PROBES = 4
 TOP = 10
-PLACES = 4
+PLACES = 3
 # Answers may be long; each place costs the engine one pass over all that comes before it.
 ANSWER_TOKENS = 64
 _DECIMALS = 5

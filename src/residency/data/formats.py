@@ -23,6 +23,9 @@ PAIRS = (
     ("instruction", "output"),
     ("question", "answer"),
     ("input", "output"),
+    ("text", "label"),
+    ("text", "intent"),
+    ("utterance", "intent"),
 )
 _CONTEXT = "input"  # alpaca's: text that the instruction is about
 _ROLES: Mapping[str, Role] = {

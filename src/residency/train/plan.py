@@ -16,7 +16,7 @@ from residency.hardware import Hardware
 _RATES = ((200e6, 1e-3), (700e6, 5e-4), (2e9, 3e-4), (math.inf, 2e-4))
 # Tokens that a run should show the model in all, context included: enough for the shipped task,
 # and five to six minutes on two cores without AVX-512 (docs/log.md).
-_TOKENS_SHOWN = 80_000
+_TOKENS_SHOWN = 72_000
 _FEW_ROWS = 64
 WARM_UP = 0.06
 
@@ -51,7 +51,7 @@ def make_plan(
 
     rate = next(rate for limit, rate in _RATES if parameters <= limit)
     size = f"{parameters / 1e6:.0f}M weights"
-    epochs = float(min(6, max(2, round(_TOKENS_SHOWN / tokens))))
+    epochs = min(6.0, max(1.5, round(_TOKENS_SHOWN / tokens, 1)))
     rank = 16 if rows >= 200 else 8
     precision = _precision(settings, hardware, reasons)
     chosen_rank = int(choose("rank", settings.rank, rank, f"{rows} rows"))
