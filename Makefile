@@ -19,6 +19,10 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/pytest -m 'not slow'
 
+.PHONY: docs
+docs: $(STAMP)
+	$(BIN)/python scripts/reference.py
+
 test-all: $(STAMP)
 	$(BIN)/pytest
 

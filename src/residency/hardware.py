@@ -26,6 +26,14 @@ class Hardware:
         return bool(self.flags & {"amx_bf16", "avx512_bf16"})
 
 
+def calm_openmp() -> None:
+    """Keep OpenMP's threads from spinning at barriers; call before torch is first imported.
+
+    With the default count one busy neighbour slows training on two cores tenfold (docs/log.md).
+    """
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+
 def usable_cores() -> int:
     """Cores that this process may run on: its affinity, and no more than its cgroup's quota."""
     cores = (

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from residency import releases
+from residency import hardware, releases
 from residency.builds import read_build
 from residency.config import Settings
 from residency.errors import DataError, InputError
@@ -59,6 +59,7 @@ class Chain:
 
     def run(self, last: str = STAGES[-1]) -> list[Outcome]:
         """Run the stages up to `last`, and release what the gate lets out."""
+        hardware.calm_openmp()
         with self.store.writing():
             for stage in STAGES[: STAGES.index(last) + 1]:
                 getattr(self, f"_{stage}")()

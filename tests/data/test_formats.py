@@ -104,7 +104,7 @@ GOOD = {"prompt": "Q", "completion": "A"}
         ({"prompt": "Q", "completion": None}, "completion is empty"),
         ({"prompt": "Q", "completion": {"a": 1}}, "completion is a JSON dict, not text"),
         ({"prompt": "", "completion": "A"}, "no user message has text"),
-        ({"text": "Q", "label": "A"}, "unknown form, with the keys text, label"),
+        ({"words": "Q", "kind": "A"}, "unknown form, with the keys words, kind"),
         ("[1]", "a JSON list, not an object"),
         ({"messages": []}, "the last message is not the assistant's"),
         ({"messages": [{"role": "user", "content": "Q"}]}, "the last message is not"),
@@ -142,7 +142,7 @@ def test_further_wrong_rows_are_counted(put) -> None:
     ("lines", "columns", "words"),
     [
         (["", "  "], {}, "the file is empty"),
-        (["text,label", "Q,A"], {}, ":1: no column 'prompt'; there are: text, label"),
+        (["words,kind", "Q,A"], {}, ":1: no column 'prompt'; there are: words, kind"),
         (["text,label", "Q,A"], {"prompt": "text", "completion": "x"}, "no column 'x'"),
         (["a,b", "Q,A"], {"prompt": "a"}, "map has prompt"),
         (["a,b", "Q,A"], {"prompt": "a", "completion": "b", "c": "d"}, "map has c, completion"),

@@ -18,7 +18,7 @@ def test_every_stage_ran_and_the_smallest_build_was_released(chain) -> None:
     path = model_file(Store(folder), release)
     assert release.build.digest == sha256_file(path)
     assert release.build.size == path.stat().st_size
-    assert Path(said["page"]).read_text().startswith("<!DOCTYPE html>")
+    assert Path(said["page"]).read_text().startswith("<!doctype html>")
     verdict = json.loads((folder / "reports" / "verdict.json").read_text())
     assert verdict["release"] == "Q4_K_M"
 

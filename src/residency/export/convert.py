@@ -22,7 +22,7 @@ def convert(folder: Path, target: Path, name: str) -> None:
     cannot be fetched.
     """
     tool = unpack(CONVERTER)
-    say(f"converting {folder.name} to GGUF")
+    say(f"converting {name} to GGUF")
     done = subprocess.run(
         [
             *(sys.executable, str(tool / "convert_hf_to_gguf.py"), str(folder)),

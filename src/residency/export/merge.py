@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,10 @@ def merge(base: Path, adapter: Path, target: Path) -> Any:
     from peft import PeftModel
 
     try:
-        merged = PeftModel.from_pretrained(load(base), adapter).merge_and_unload()
+        with warnings.catch_warnings():
+            # peft calls what transformers will rename.
+            warnings.simplefilter("ignore", FutureWarning)
+            merged = PeftModel.from_pretrained(load(base), adapter).merge_and_unload()
     except (RuntimeError, ValueError, KeyError) as error:
         raise ModelError(
             f"{adapter}: this adapter does not fit the base model in {base}: {error}",

@@ -11,13 +11,16 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from residency.config import Level
 from residency.errors import ModelError
 from residency.export.tensor_types import Choice, Tensor, choose_types
 from residency.hardware import usable_cores
 from residency.progress import Progress
+
+if TYPE_CHECKING:
+    from gguf import GGUFReader
 
 # ggml's version of the block formats: GGML_QNT_VERSION in ggml.h.
 _QUANTIZATION_VERSION = 2
@@ -44,15 +47,21 @@ class Quantized:
         return tuple(lines)
 
 
-def quantize(source: Path, target: Path, level: Level) -> Quantized:
-    """Write the f16 GGUF `source` at `level` to `target`, with all its metadata.
+def open_source(path: Path) -> GGUFReader:
+    """An f16 GGUF, its weights mapped; reading the vocabulary takes seconds, so open it once."""
+    from gguf import GGUFReader
+
+    return GGUFReader(path)
+
+
+def quantize(reader: GGUFReader, target: Path, level: Level) -> Quantized:
+    """Write an f16 GGUF at `level` to the file `target`, with all its metadata.
 
     The same source gives the same bytes. Raises `ModelError` for a tensor that is neither float16
     nor float32.
     """
-    from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter
+    from gguf import GGMLQuantizationType, GGUFWriter
 
-    reader = GGUFReader(source)
     chosen = _choose(reader, level)
     writer = GGUFWriter(target, _value(reader, "general.architecture"))
     _copy_metadata(reader, writer, level)
@@ -75,7 +84,7 @@ def quantize(source: Path, target: Path, level: Level) -> Quantized:
     return _summary(chosen)
 
 
-def _choose(reader: Any, level: Level) -> dict[str, Choice]:
+def _choose(reader: GGUFReader, level: Level) -> dict[str, Choice]:
     architecture = _value(reader, "general.architecture")
     tensors = [
         Tensor(name=t.name, shape=tuple(int(n) for n in t.shape), type=t.tensor_type.name)
@@ -95,12 +104,12 @@ def _choose(reader: Any, level: Level) -> dict[str, Choice]:
     )
 
 
-def _value(reader: Any, key: str, default: Any = None) -> Any:
+def _value(reader: GGUFReader, key: str, default: Any = None) -> Any:
     field = reader.get_field(key)
     return field.contents() if field else default
 
 
-def _copy_metadata(reader: Any, writer: Any, level: Level) -> None:
+def _copy_metadata(reader: GGUFReader, writer: Any, level: Level) -> None:
     from gguf import GGUFValueType, LlamaFileType
 
     changed = {

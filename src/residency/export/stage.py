@@ -15,7 +15,7 @@ from residency.engines.llama_cpp import LlamaCpp
 from residency.errors import FingerprintError
 from residency.export.convert import convert
 from residency.export.merge import load, merge
-from residency.export.quantize import quantize
+from residency.export.quantize import open_source, quantize
 from residency.fingerprint import Fingerprint, compare, read_fingerprint, take_engine, take_torch
 from residency.hardware import one_torch_thread
 from residency.models.base import BaseModel
@@ -29,13 +29,12 @@ BASE = "base-f16"
 F16 = "f16"
 MODEL_FILE = "model.gguf"
 
-TOLERANCE = {
-    "merged": 0.02,
-    F16: 0.02,
-    "Q8_0": 0.05,
-    "Q5_K_M": 0.25,
-    "Q4_K_M": 0.5,
-}
+# Nats a token from the merged model (for `merged`: from the adapter); see `fingerprint.divergence`.
+# Measured on SmolLM2-135M with 24 free-text questions, in six groups of four: f16 0.000003, Q8_0
+# 0.004 to 0.007, Q5_K_M 0.05 to 0.10, Q4_K_M 0.03 to 0.05; on a specialist of 40 steps at most
+# 0.001. Its base model in its place: 3.6. So each limit is several times what a sound build needs;
+# a merged model may differ from an adapter that was trained in bfloat16.
+TOLERANCE = {"merged": 0.02, F16: 0.01, "Q8_0": 0.05, "Q5_K_M": 0.4, "Q4_K_M": 0.4}
 _TIMEOUT = 600.0
 
 
@@ -65,8 +64,9 @@ def run(inputs: Inputs, settings: ExportSettings, out: Draft) -> Record:
     found[BASE] = builds.finish(BASE, base_reference, TOLERANCE[F16], ())
     convert(merged, builds.file(F16), f"{name} specialist")
     found[F16] = builds.finish(F16, reference, TOLERANCE[F16], ())
+    source = open_source(builds.file(F16))
     for level in settings.levels:
-        made = quantize(builds.file(F16), builds.file(level), level)
+        made = quantize(source, builds.file(level), level)
         found[level] = builds.finish(level, reference, TOLERANCE[level], made.notes())
     figures = {
         "divergence": {name: round(value, 5) for name, value in found.items()},

@@ -80,9 +80,6 @@ def encode(tokenizer: Any, conversations: Sequence[Conversation]) -> list[dict[s
 
 
 def _quieten() -> None:
-    """Before torch loads: its OpenMP threads otherwise spin at barriers, and one busy neighbour
-    then slows training tenfold."""
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     logging.getLogger("transformers").setLevel(logging.ERROR)
