@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: setup demo test test-all check fmt bench clean
+.PHONY: setup demo test test-all check fmt docs bench clean
 
 setup: $(STAMP)
 
@@ -19,7 +19,6 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/pytest -m 'not slow'
 
-.PHONY: docs
 docs: $(STAMP)
 	$(BIN)/python scripts/reference.py
 

@@ -98,7 +98,8 @@ def _gateway_process(release: Release, engine: LlamaCpp) -> Iterator[str]:
         sock.bind(("127.0.0.1", 0))
         sock.listen()
         spawn = multiprocessing.get_context("spawn")
-        child = spawn.Process(target=_gateway, args=(release, engine.url, engine.key, sock))
+        arguments = (release, engine.url, engine.key, sock)
+        child = spawn.Process(target=_gateway, args=arguments, daemon=True)
         child.start()
         try:
             yield f"http://127.0.0.1:{sock.getsockname()[1]}"

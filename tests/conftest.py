@@ -9,6 +9,7 @@ import pytest
 from residency.config import DEFAULT_BASE
 from residency.models import carried
 from residency.models.base import BaseModel, resolve
+from tests import specialist as small
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +22,9 @@ def base() -> BaseModel:
 def base_gguf() -> Path:
     """SmolLM2-135M-Instruct as its package carries it: a Q4_1 GGUF of 98 MB."""
     return carried.gguf(DEFAULT_BASE)
+
+
+@pytest.fixture(scope="session")
+def specialist(base: BaseModel, tmp_path_factory: pytest.TempPathFactory) -> small.Specialist:
+    """A small base model with an adapter and a data set, for what comes after training."""
+    return small.make(tmp_path_factory.mktemp("specialist"), base.path)

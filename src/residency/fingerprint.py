@@ -1,7 +1,7 @@
 """One fingerprint from training to answer: does each form of a model still say the same?
 
 For a few conversations of the validation split it holds the rendered token ids, the token that
-ends a turn, the digest of the chat template, and the ten likeliest next tokens at three places of
+ends a turn, the digest of the chat template, and the forty likeliest next tokens at three places of
 each right answer. It is taken on the adapter, the merged model, each build and the running engine;
 `compare` stops the chain at the first step that changed more than it may.
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 FILE_NAME = "fingerprint.json"
 PROBES = 4
-TOP = 10
+TOP = 40
 PLACES = 3
 # Answers may be long; each place costs the engine one pass over all that comes before it.
 ANSWER_TOKENS = 64
@@ -272,8 +272,8 @@ def _first_change(mine: tuple[int, ...], its: tuple[int, ...]) -> str:
 def divergence(reference: Fingerprint, other: Fingerprint) -> float:
     """Mean Kullback-Leibler divergence KL(reference || other) over all places, in nats a token.
 
-    It is taken over the reference's ten likeliest tokens, with all others as one (so it is a lower
-    bound of the full one). A token that the other's ten lack counts as the least of those ten.
+    It is taken over the reference's forty likeliest tokens, with all others as one (so it is a lower
+    bound of the full one). A token that the other's forty lack counts as the least of those.
     llama.cpp judges quantization by the same measure (`llama-perplexity --kl-divergence`).
     """
     found = [

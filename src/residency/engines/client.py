@@ -20,9 +20,6 @@ from residency.types import Message
 
 CONNECT_SECONDS = 5.0
 HEALTH_SECONDS = 10.0
-# llama.cpp closes an idle connection after 5 s. Used at that moment it fails, and so may the next
-# one from the pool: four users who came back after 5 s lost a request in bench/gateway.py.
-KEEP_SECONDS = 2.0
 _CUT_OFF = "the engine went away in the middle of an answer"
 
 
@@ -74,7 +71,6 @@ class EngineClient:
         with engine_errors():
             response = await self._post("/v1/chat/completions", whole)
             try:
-                # Read on after the last event, to the end of the body: the connection is kept then.
                 async for data in _events(response.content):
                     if data == b"[DONE]":
                         done = True
@@ -162,7 +158,7 @@ class EngineClient:
                 return dict(await response.json())
 
     async def _post(self, path: str, body: Mapping[str, Any]) -> aiohttp.ClientResponse:
-        """Send once, or twice when a kept-alive connection broke before anything came back."""
+        """Send once, or twice when the connection broke before anything came back."""
         data = json.dumps(body, ensure_ascii=False).encode()
         try:
             response = await self._send(path, data)
@@ -181,8 +177,11 @@ class EngineClient:
         if self._closed:
             raise EngineUnavailable("the engine went away")
         if self._session is None:
+            # Under several users llama.cpp closes connections right after an answer, without saying
+            # so: kept ones then fail, two in a row were seen (bench/gateway.py). A new one costs
+            # half a millisecond.
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_SECONDS),
+                connector=aiohttp.TCPConnector(limit=0, force_close=True),
                 headers=self._headers,
                 timeout=self._timeout,
             )

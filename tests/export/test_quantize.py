@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from residency.config import Level
+from residency.engines.base import EngineSpec
+from residency.engines.client import EngineClient
+from residency.engines.llama_cpp import LlamaCpp
+from residency.errors import ModelError
+from residency.export.convert import convert
+from residency.export.quantize import Quantized, open_source, quantize
+from residency.models.base import BaseModel
+from residency.models.gguf_file import read_header
+from tests.export.conftest import Exported
+
+# What llama.cpp's policy gives SmolLM2-135M, whose rows of 576 the K types' blocks do not divide.
+TYPES = {
+    "Q8_0": {"F32": 61, "Q8_0": 211},
+    "Q5_K_M": {"F32": 61, "Q5_1": 166, "Q5_K": 16, "Q6_K": 14, "Q8_0": 15},
+    "Q4_K_M": {"F32": 61, "Q4_K": 16, "Q5_0": 166, "Q6_K": 14, "Q8_0": 15},
+}
+FALLBACKS = {"Q8_0": 0, "Q5_K_M": 180, "Q4_K_M": 180}
+
+# Runs in a process of its own: a wrong guess about a C function must not end the test run.
+COMPARE = """
+import ctypes, json, numpy, libgguf, xllamacpp.xllamacpp as engine
+quantize = ctypes.CDLL(engine.__file__).ggml_quantize_chunk
+quantize.restype = ctypes.c_size_t
+quantize.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p,
+                     ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p]
+rows = (numpy.random.default_rng(3).standard_normal((64, 512)) * 0.05).astype(numpy.float32)
+differ = {}
+for name in ("Q8_0", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K"):
+    kind = libgguf.GGMLQuantizationType[name]
+    ours = libgguf.quantize_rows(rows, kind)
+    theirs = numpy.zeros_like(ours)
+    written = quantize(int(kind), rows.ctypes.data, theirs.ctypes.data, 0, 64, 512, None)
+    differ[name] = int((ours != theirs).sum()) + abs(written - ours.nbytes)
+print(json.dumps(differ))
+"""
+
+
+@pytest.fixture(scope="module")
+def smollm2_f16(base: BaseModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("f16") / "model.gguf"
+    convert(base.path, path, base.name)
+    return path
+
+
+def test_bytes_are_those_of_the_llama_cpp_that_serves() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", COMPARE], capture_output=True, text=True, check=True
+    )
+    differ = json.loads(done.stdout)
+    assert len(differ) == 6
+    assert set(differ.values()) == {0}
+
+
+@pytest.mark.parametrize("level", ["Q8_0", "Q5_K_M", "Q4_K_M"])
+def test_an_odd_width_loads_at_every_level_and_answers(
+    smollm2_f16: Path, tmp_path: Path, level: Level
+) -> None:
+    path = tmp_path / "model.gguf"
+    made = quantize(open_source(smollm2_f16), path, level)
+    kinds = [tensor.type for tensor in read_header(path).tensors]
+    assert {kind: kinds.count(kind) for kind in kinds} == TYPES[level] == made.types
+    assert sum(made.fallbacks.values()) == FALLBACKS[level]
+    assert "Paris" in asyncio.run(_ask(path))
+
+
+async def _ask(path: Path) -> str:
+    body = {
+        "messages": [{"role": "user", "content": "What is the capital of France?"}],
+        "max_tokens": 16,
+        "temperature": 0.0,
+    }
+    with LlamaCpp(EngineSpec(model=path, alias="odd", context=256, slots=1)) as engine:
+        async with EngineClient(engine.url, engine.key) as client:
+            return (await client.chat(body)).text
+
+
+def test_notes_name_types_and_what_fell_back(exported: Exported) -> None:
+    odd = Quantized(
+        types={"Q5_0": 166, "Q8_0": 14}, fallbacks={"Q4_K -> Q5_0": 166, "Q6_K -> Q8_0": 14}
+    )
+    assert odd.notes()[0] == "tensors by type: 166 Q5_0, 14 Q8_0"
+    assert odd.notes()[1].startswith("180 tensors")
+    assert odd.notes()[1].endswith("166 Q4_K -> Q5_0, 14 Q6_K -> Q8_0")
+    even = json.loads((exported.folder("Q4_K_M") / "build.json").read_text())["notes"]
+    assert len(even) == 1
+    assert "Q4_K" in even[0]
+
+
+def test_metadata_is_kept(exported: Exported) -> None:
+    before = read_header(exported.folder("f16") / "model.gguf").metadata
+    after = read_header(exported.folder("Q5_K_M") / "model.gguf").metadata
+    changed = {key for key in {*before, *after} if before.get(key) != after.get(key)}
+    assert changed == {"general.file_type"}
+
+
+def test_a_quantized_source_is_refused(exported: Exported, tmp_path: Path) -> None:
+    source = open_source(exported.folder("Q8_0") / "model.gguf")
+    with pytest.raises(ModelError, match="is Q8_0: only float16 and float32"):
+        quantize(source, tmp_path / "model.gguf", "Q4_K_M")

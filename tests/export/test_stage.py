@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from residency import fingerprint
+from residency.config import ExportSettings
+from residency.engines.base import EngineSpec
+from residency.engines.client import EngineClient
+from residency.engines.llama_cpp import LlamaCpp
+from residency.errors import FingerprintError
+from residency.export import stage
+from residency.models.gguf_file import read_header
+from residency.store import sha256_file
+from residency.types import Artifact
+from tests.export.conftest import Exported, export
+from tests.specialist import Specialist, make_adapter
+
+LEVELS = ("Q8_0", "Q5_K_M", "Q4_K_M")
+BUILDS = ("base-f16", "f16", *LEVELS)
+
+
+def test_it_makes_the_merged_model_and_a_build_for_each_level(exported: Exported) -> None:
+    kinds = {name: output["kind"] for name, output in exported.record.outputs.items()}
+    assert kinds == {"merged": "model", **dict.fromkeys(BUILDS, "build")}
+    for name in BUILDS:
+        folder = exported.folder(name)
+        files = {path.name for path in folder.iterdir()}
+        assert files == {"model.gguf", "build.json", "fingerprint.json"}
+
+
+@pytest.mark.parametrize("name", BUILDS)
+def test_a_build_says_what_it_is(exported: Exported, name: str) -> None:
+    folder = exported.folder(name)
+    build = json.loads((folder / "build.json").read_text())
+    model = folder / build["file"]
+    assert (build["name"], build["format"]) == (name, "gguf")
+    assert build["size"] == model.stat().st_size
+    assert build["digest"] == sha256_file(model)
+    assert build["stop_tokens"] == ["<|im_end|>"]
+    taken = fingerprint.read_fingerprint(folder / "fingerprint.json")
+    assert build["fingerprint"] == taken.digest
+    assert build["template_digest"] == taken.template_digest
+
+
+def test_a_file_carries_template_stop_token_and_level(
+    exported: Exported, specialist: Specialist
+) -> None:
+    template = (specialist.base.path / "chat_template.jinja").read_text()
+    file_types = dict(zip(BUILDS, (1, 1, 7, 17, 15), strict=True))  # gguf's LlamaFileType
+    for name in BUILDS:
+        header = read_header(exported.folder(name) / "model.gguf")
+        assert header.chat_template == template
+        assert header.eos_token == "<|im_end|>"
+        assert header.metadata["general.file_type"] == file_types[name]
+
+
+def test_sizes_fall_with_the_level(exported: Exported) -> None:
+    sizes = [exported.record.figures["size"][name] for name in ("f16", *LEVELS)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert len(set(sizes)) == 4
+
+
+def test_nothing_in_an_artifact_names_this_machine(
+    exported: Exported, specialist: Specialist
+) -> None:
+    places = (str(specialist.base.path.parent), str(exported.store.root))
+    for name in (*BUILDS, "merged"):
+        for path in exported.folder(name).rglob("*"):
+            data = path.read_bytes()
+            assert not any(place.encode() in data for place in places), path
+
+
+def test_made_again_elsewhere_it_has_the_same_digests(
+    exported: Exported, specialist: Specialist, tmp_path: Path
+) -> None:
+    again = export(tmp_path, specialist, ExportSettings(levels=["Q4_K_M"]))
+    assert len(again.record.outputs) == 4
+    for name, output in again.record.outputs.items():
+        assert output == exported.record.outputs[name]
+
+
+def test_the_specialist_answers_otherwise_than_its_base(exported: Exported) -> None:
+    one, two = (
+        fingerprint.read_fingerprint(exported.folder(name) / "fingerprint.json")
+        for name in ("f16", "base-f16")
+    )
+    assert fingerprint.divergence(one, two) > 2 * max(stage.TOLERANCE.values())
+
+
+def test_an_adapter_that_is_not_the_trained_one_stops_at_the_merge(
+    specialist: Specialist, tmp_path: Path
+) -> None:
+    """Other weights of the same shape, beside the fingerprint of the right ones."""
+    folder = make_adapter(tmp_path / "other", specialist.base.path, specialist.dataset.path, seed=8)
+    trained = fingerprint.read_fingerprint(specialist.adapter.path / "fingerprint.json")
+    fingerprint.write_fingerprint(folder, trained)
+    swapped = Specialist(
+        base=specialist.base,
+        dataset=specialist.dataset,
+        adapter=Artifact(path=folder, kind="adapter", digest=""),
+    )
+    with pytest.raises(FingerprintError, match="merging the adapter: log-probabilities"):
+        export(tmp_path / "workspace", swapped, ExportSettings(levels=[]))
+    assert not list((tmp_path / "workspace" / ".residency").rglob("records/*"))
+
+
+def test_a_file_without_the_template_is_named(exported: Exported, tmp_path: Path) -> None:
+    from gguf import GGUFReader, GGUFWriter
+
+    reader = GGUFReader(exported.folder("f16") / "model.gguf")
+    bare = tmp_path / "bare.gguf"
+    writer = GGUFWriter(bare, "llama")
+    writer.add_token_list(reader.get_field("tokenizer.ggml.tokens").contents())
+    writer.add_eos_token_id(2)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    trained = fingerprint.read_fingerprint(exported.folder("f16") / "fingerprint.json")
+    with pytest.raises(FingerprintError, match=r"making it: template: .*bare\.gguf"):
+        stage.check_header(bare, trained, "making it")
+
+
+@pytest.mark.parametrize("name", BUILDS)
+def test_a_build_loads_in_llama_cpp_and_answers(exported: Exported, name: str) -> None:
+    build = json.loads((exported.folder(name) / "build.json").read_text())
+    spec = EngineSpec(
+        model=exported.folder(name) / "model.gguf",
+        alias=name,
+        context=256,
+        slots=1,
+        sha256=build["digest"],
+    )
+    assert asyncio.run(_ask(spec)) == 4
+
+
+async def _ask(spec: EngineSpec) -> int:
+    body = {
+        "messages": [{"role": "user", "content": "Hello"}],
+        "max_tokens": 4,
+        "temperature": 0.0,
+        "logit_bias": {"2": -100.0},
+    }
+    with LlamaCpp(spec) as engine:
+        async with EngineClient(engine.url, engine.key) as client:
+            return (await client.chat(body)).completion_tokens
