@@ -73,7 +73,7 @@ def make_base(folder: Path, tokenizer_from: Path, *, width: int = 256) -> BaseMo
     config = LlamaConfig(
         hidden_size=width,
         intermediate_size=2 * width,
-        num_hidden_layers=3,
+        num_hidden_layers=1,
         num_attention_heads=4,
         num_key_value_heads=2,
         vocab_size=49152,
@@ -85,7 +85,7 @@ def make_base(folder: Path, tokenizer_from: Path, *, width: int = 256) -> BaseMo
         pad_token_id=2,
     )
     model = LlamaForCausalLM(config)
-    model.model.norm.weight.data *= 3
+    model.model.norm.weight.data *= 2.5
     model.half().save_pretrained(folder)
     for name in TOKENIZER_FILES:
         shutil.copyfile(tokenizer_from / name, folder / name)
@@ -105,7 +105,7 @@ def make_adapter(folder: Path, base: Path, dataset: Path, *, seed: int = 7) -> P
     model = get_peft_model(plain, config)
     for name, weight in model.named_parameters():
         if "lora_B" in name:
-            torch.nn.init.normal_(weight, std=0.1)
+            torch.nn.init.normal_(weight, std=0.3)
     model.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)
     taken = fingerprint.take_torch(model, load_tokenizer(base), fingerprint.probes(dataset))

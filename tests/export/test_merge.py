@@ -17,7 +17,7 @@ def test_the_weights_are_base_plus_adapter_in_float16(
     from safetensors.torch import load_file
 
     merge(specialist.base.path, specialist.adapter.path, tmp_path / "merged")
-    name = "model.layers.1.self_attn.v_proj"
+    name = "model.layers.0.self_attn.v_proj"
     before = load_file(specialist.base.path / "model.safetensors")[f"{name}.weight"]
     after = load_file(tmp_path / "merged" / "model.safetensors")[f"{name}.weight"]
     lora = load_file(specialist.adapter.path / "adapter_model.safetensors")
