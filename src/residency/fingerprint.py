@@ -272,8 +272,8 @@ def _first_change(mine: tuple[int, ...], its: tuple[int, ...]) -> str:
 def divergence(reference: Fingerprint, other: Fingerprint) -> float:
     """Mean Kullback-Leibler divergence KL(reference || other) over all places, in nats a token.
 
-    It is taken over the reference's forty likeliest tokens, with all others as one (so it is a lower
-    bound of the full one). A token that the other's forty lack counts as the least of those.
+    It is taken over the reference's forty likeliest tokens, with all others as one (so it is a
+    lower bound of the full one). A token that the other's forty lack counts as the least of those.
     llama.cpp judges quantization by the same measure (`llama-perplexity --kl-divergence`).
     """
     found = [

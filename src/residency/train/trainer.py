@@ -48,7 +48,6 @@ def make_trainer(
     `seed`. Rows have `input_ids` and `labels`.
     """
     from transformers import PrinterCallback
-    from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
     class AnswerTrainer(SFTTrainer):
@@ -62,7 +61,23 @@ def make_trainer(
             loss = answer_loss(model, inputs, num_items_in_batch)
             return (loss, {}) if return_outputs else loss
 
-    arguments = SFTConfig(
+    trainer = AnswerTrainer(
+        model=model,
+        args=_arguments(plan, settings),
+        train_dataset=splits["train"],
+        eval_dataset=splits["validation"],
+        processing_class=tokenizer,
+        callbacks=[_watcher(settings["patience"])],
+    )
+    # It writes to standard output, where `--json` promises one object and nothing else.
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _arguments(plan: Plan, settings: Mapping[str, Any]) -> Any:
+    from trl.trainer.sft_config import SFTConfig
+
+    return SFTConfig(
         output_dir=str(settings["folder"]),
         num_train_epochs=1,
         train_sampling_strategy="sequential",
@@ -92,17 +107,6 @@ def make_trainer(
         remove_unused_columns=False,
         seed=settings["seed"],
     )
-    trainer = AnswerTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=splits["train"],
-        eval_dataset=splits["validation"],
-        processing_class=tokenizer,
-        callbacks=[_watcher(settings["patience"])],
-    )
-    # It writes to standard output, where `--json` promises one object and nothing else.
-    trainer.remove_callback(PrinterCallback)
-    return trainer
 
 
 def stalled(losses: Sequence[float], patience: int) -> bool:
