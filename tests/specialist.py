@@ -65,11 +65,11 @@ def make(folder: Path, tokenizer_from: Path) -> Specialist:
     )
 
 
-def make_base(folder: Path, tokenizer_from: Path, *, width: int = 256) -> BaseModel:
+def make_base(folder: Path, tokenizer_from: Path, *, width: int = 256, seed: int = 5) -> BaseModel:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    torch.manual_seed(5)
+    torch.manual_seed(seed)
     config = LlamaConfig(
         hidden_size=width,
         intermediate_size=2 * width,
@@ -85,7 +85,7 @@ def make_base(folder: Path, tokenizer_from: Path, *, width: int = 256) -> BaseMo
         pad_token_id=2,
     )
     model = LlamaForCausalLM(config)
-    model.model.norm.weight.data *= 2.5
+    model.model.norm.weight.data *= 1.5
     model.half().save_pretrained(folder)
     for name in TOKENIZER_FILES:
         shutil.copyfile(tokenizer_from / name, folder / name)

@@ -233,6 +233,24 @@ def test_prompt_tokens_and_logprobs_are_those_of_transformers(
         assert value == pytest.approx(float(expected[token]), abs=0.35)
 
 
+def test_log_probabilities_come_also_where_no_text_would(engine: LlamaCpp) -> None:
+    """Left alone, llama.cpp gives none where it would say part of a character or end its turn."""
+
+    async def ask(client: EngineClient) -> list[tuple[bool, int]]:
+        ids = await client.tokenize("<|im_start|>user\n你好，世界。谢谢你们！<|im_end|>\n")
+        found = []
+        for length in range(4, len(ids) + 1):
+            plain = {"prompt": ids[:length], "n_predict": 1, "n_probs": 5, "temperature": 0.0}
+            alone = await client._ask("/completion", plain)
+            top = await client.top_logprobs(ids[:length], 5)
+            found.append(("completion_probabilities" in alone, len(top)))
+        return found
+
+    found = asking(engine, ask)
+    assert {count for _, count in found} == {5}
+    assert not all(given for given, _ in found)
+
+
 @pytest.mark.parametrize(
     ("error", "ours"),
     [

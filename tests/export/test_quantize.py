@@ -71,18 +71,20 @@ def test_an_odd_width_loads_at_every_level_and_answers(
     kinds = [tensor.type for tensor in read_header(path).tensors]
     assert {kind: kinds.count(kind) for kind in kinds} == TYPES[level] == made.types
     assert sum(made.fallbacks.values()) == FALLBACKS[level]
-    assert "Paris" in asyncio.run(_ask(path))
+    wanted, likeliest, answer = asyncio.run(_ask(path))
+    assert wanted == likeliest
+    assert answer.strip()
 
 
-async def _ask(path: Path) -> str:
-    body = {
-        "messages": [{"role": "user", "content": "What is the capital of France?"}],
-        "max_tokens": 16,
-        "temperature": 0.0,
-    }
+async def _ask(path: Path) -> tuple[int, int, str]:
+    """The token of " Paris", the likeliest one after its cue, and a chat answer."""
+    body = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 8, "temperature": 0.0}
     with LlamaCpp(EngineSpec(model=path, alias="odd", context=256, slots=1)) as engine:
         async with EngineClient(engine.url, engine.key) as client:
-            return (await client.chat(body)).text
+            cue = await client.tokenize("The capital of France is")
+            (likeliest, _), *_ = await client.top_logprobs(cue, 3)
+            wanted = (await client.tokenize(" Paris"))[0]
+            return wanted, likeliest, (await client.chat(body)).text
 
 
 def test_notes_name_types_and_what_fell_back(exported: Exported) -> None:
