@@ -76,7 +76,7 @@ class Chain:
                 f"{file}: there is no such file",
                 hint="data.file in residency.toml is relative to the workspace",
             )
-        base = self._base()
+        base = self.base()
         inputs = {"file": sha256_file(file), "base": base.digest}
 
         def work(out: Draft) -> Record:
@@ -90,7 +90,7 @@ class Chain:
     def _train(self) -> None:
         from residency.gate import stage as gate
 
-        dataset, base = self._dataset(), self._base()
+        dataset, base = self._dataset(), self.base()
         gate.check(dataset.path, self.settings.gate)
         inputs = {"dataset": dataset.digest, "base": base.digest}
 
@@ -103,7 +103,7 @@ class Chain:
         self._step("train", inputs, section, self.settings.train.seed, work)
 
     def _export(self) -> None:
-        dataset, base = self._dataset(), self._base()
+        dataset, base = self._dataset(), self.base()
         adapter = self.store.output(self.done("train"), "adapter")
         inputs = {"dataset": dataset.digest, "adapter": adapter.digest, "base": base.digest}
 
@@ -117,7 +117,7 @@ class Chain:
 
     def _gate(self) -> None:
         dataset = self._dataset()
-        builds = self._builds()
+        builds = self.builds()
         inputs = {"dataset": dataset.digest, **{n: b.digest for n, b in builds.items()}}
 
         def work(out: Draft) -> Record:
@@ -161,7 +161,8 @@ class Chain:
         say(f"{stage}: {'unchanged' if cached else f'done in {record.seconds:.0f} s'}")
         self.outcomes.append(Outcome(stage=stage, record=record, cached=cached))
 
-    def _base(self) -> BaseModel:
+    def base(self) -> BaseModel:
+        """The base model: a path is looked for in the workspace first."""
         from residency.models.base import resolve
 
         name = self.settings.model.base
@@ -171,7 +172,8 @@ class Chain:
     def _dataset(self) -> Artifact:
         return self.store.output(self.done("data"), "dataset")
 
-    def _builds(self) -> dict[str, Artifact]:
+    def builds(self) -> dict[str, Artifact]:
+        """The builds that the export stage left, the base model's first."""
         record = self.done("export")
         names = (BASE_BUILD, "f16", *self.settings.export.levels)
         return {name: self.store.output(record, name) for name in names}

@@ -43,7 +43,7 @@ def _verdict(chain: Chain, data: dict[str, Any]) -> Result:
     data |= {"release": figures["release"], "page": str(page)}
     lines = [table(figures["rows"]), "", f"verdict: {figures['verdict']}", f"report: {page}"]
     if figures["release"] is not None:
-        chosen = chain._builds()[figures["release"]].path / "model.gguf"
+        chosen = chain.builds()[figures["release"]].path / "model.gguf"
         data["model"] = str(chosen.resolve())
         lines.append(f"model: {data['model']}")
     code = 0 if figures["release"] is not None else 2

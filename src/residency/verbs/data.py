@@ -26,14 +26,12 @@ def preview(workspace: Path, count: int) -> Result:
     """Samples of the training split as the model sees them."""
     from residency.conversations import read_conversations
     from residency.data.preview import preview as show
-    from residency.models.base import resolve
     from residency.models.chat import load_tokenizer
 
-    settings = config.load(workspace)
-    chain = Chain(workspace, settings)
+    chain = Chain(workspace, config.load(workspace))
     chain.run("data")
     dataset = chain.store.output(chain.done("data"), "dataset")
     rows = read_conversations(dataset.path / "train.jsonl")[:count]
-    tokenizer = load_tokenizer(resolve(settings.model.base).path)
+    tokenizer = load_tokenizer(chain.base().path)
     text = show(tokenizer, rows)
     return Result(data={"samples": text, "count": len(rows)}, text=text)
