@@ -1,4 +1,4 @@
-"""What stands beside a build's model file: its description."""
+"""Builds: the names of the two that are always made, and what stands beside a model file."""
 
 from __future__ import annotations
 
@@ -7,6 +7,12 @@ from pathlib import Path
 
 from residency.errors import StorageError
 from residency.types import Build
+
+BASE = "base-f16"
+"""The base model, which the gate compares with."""
+F16 = "f16"
+"""The specialist at full precision."""
+MODEL_FILE = "model.gguf"
 
 
 def read_build(folder: Path) -> Build:

@@ -105,18 +105,77 @@ class EngineSettings(_Section):
     slots: Positive = 4
 
 
+ContextPolicy = Literal["error", "prune", "summarize"]
+Seconds = Annotated[float, Field(gt=0)]
+Money = Annotated[float, Field(ge=0)]
+
+
+class ServedModel(_Section):
+    """A model that the endpoint lists: a release on an engine of ours, or an API at `url`.
+
+    `release` is a release's name, and empty means the current one. For an API, `model` is its name
+    there, `key_variable` the environment variable that holds its key, `price_in` and `price_out`
+    the money for a million tokens, and `budget` what may be spent in a month. `fallback` names the
+    models to ask, in this order, when this one fails, is overloaded or late. `timeout` is for a
+    whole answer and `ttft_timeout` for its first token, in seconds. An answer that contains one of
+    `banned` is cut off before it.
+    """
+
+    release: str = ""
+    engine: Literal["llama.cpp", "vllm"] = "llama.cpp"
+    url: str = ""
+    model: str = ""
+    key_variable: str = ""
+    price_in: Money = 0.0
+    price_out: Money = 0.0
+    budget: Money | None = None
+    fallback: list[str] = []
+    timeout: Seconds | None = None
+    ttft_timeout: Seconds | None = None
+    context: ContextPolicy = "error"
+    banned: list[Annotated[str, Field(min_length=1)]] = []
+
+
+Exposure = Literal["", "without keys", "without TLS", "without keys and TLS"]
+
+
 class ServeSettings(_Section):
-    """Where the gateway listens. `timeout` and `drain` are in seconds."""
+    """Where the gateway listens, whom it serves, and within which bounds.
+
+    `timeout` and `drain` are in seconds. `keys` asks every client for a key of `residency keys`.
+    Beyond loopback it listens only with keys and TLS (`tls_certificate` and `tls_key`, PEM files),
+    or with the words of `exposed`. `queue` is how many requests may wait for a model, `wait` for
+    how many seconds; `body_limit` is in bytes, `message_limit` in messages of a request.
+    `record` says how exchanges are kept: masked (personal data replaced), whole, or none; for
+    `retention` days, 0 meaning for ever. `memory` is the engine's limit in megabytes, past which
+    it is drained and replaced; 0 sets none. Without `models` the current release is served.
+    """
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
-    timeout: Annotated[float, Field(gt=0)] = 120.0
+    timeout: Seconds = 120.0
     drain: Annotated[float, Field(ge=0)] = 30.0
+    keys: bool = False
+    tls_certificate: str = ""
+    tls_key: str = ""
+    exposed: Exposure = ""
+    queue: Annotated[int, Field(ge=0)] = 64
+    wait: Seconds = 30.0
+    body_limit: Positive = 10_000_000
+    message_limit: Positive = 1000
+    record: Literal["masked", "whole", "none"] = "masked"
+    retention: Annotated[int, Field(ge=0)] = 90
+    memory: Annotated[int, Field(ge=0)] = 0
+    models: dict[str, ServedModel] = {}
 
 
 class Settings(_Section):
-    """The whole file. `name` is the specialist's, and what `/v1/models` lists."""
+    """The whole file. `name` is the specialist's, and what `/v1/models` lists.
 
+    With `sealed` no process of ours opens a connection that leaves this machine.
+    """
+
+    sealed: bool = False
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     model: ModelSettings = ModelSettings()
     data: DataSettings

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from residency import hardware, releases
-from residency.builds import read_build
+from residency.builds import BASE, F16, read_build
 from residency.config import Settings
 from residency.errors import DataError, InputError
 from residency.progress import say
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from residency.models.base import BaseModel
 
 STAGES = ("data", "train", "export", "gate")
-BASE_BUILD = "base-f16"
 # What a stage's result depends on beside its own package. Pages and verbs are not among it.
 _BELOW = {
     "data": ("models", "conversations", "types"),
@@ -175,7 +174,7 @@ class Chain:
     def builds(self) -> dict[str, Artifact]:
         """The builds that the export stage left, the base model's first."""
         record = self.done("export")
-        names = (BASE_BUILD, "f16", *self.settings.export.levels)
+        names = (BASE, F16, *self.settings.export.levels)
         return {name: self.store.output(record, name) for name in names}
 
     def _publish(self) -> None:

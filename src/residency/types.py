@@ -62,6 +62,36 @@ def with_system(messages: Sequence[Message], system: str) -> tuple[Message, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Exchange:
+    """One call of a model: what was asked, what came back, and what it took.
+
+    `time` is when the request came, in seconds since 1970; `latency` and `ttft` (to the first
+    token; None where none came) are in seconds; `cost` is money in the settings' currency. `model`
+    is the one asked for, `build` what answered. `key` is the name of the caller's key, `subject`
+    the person whom the call is about (OpenAI's `user`), by which it can be erased. `request` and
+    `response` are bodies as the API writes them; `error` is a failure's code, empty on success.
+    """
+
+    id: str
+    time: float
+    api: str
+    model: str
+    build: str = ""
+    key: str = ""
+    subject: str = ""
+    request: Mapping[str, Any]
+    response: Mapping[str, Any] | None = None
+    status: int
+    error: str = ""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    latency: float
+    ttft: float | None = None
+    cost: float = 0.0
+    tags: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Artifact:
     """A folder in the store: where it is, what it is, and the digest of its bytes."""
 

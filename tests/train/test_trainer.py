@@ -1,11 +1,9 @@
 from pathlib import Path
 
-import pytest
-
 from residency.models.base import BaseModel
 from residency.models.chat import load_tokenizer
 from residency.train.stage import encode
-from residency.train.trainer import COMPLETE, answer_loss, last_checkpoint, stalled
+from residency.train.trainer import COMPLETE, last_checkpoint, stalled
 from residency.types import Conversation, Message
 
 
@@ -26,32 +24,6 @@ def test_only_the_answer_and_its_end_are_learnt(base: BaseModel) -> None:
     learnt = [token for token in row["labels"] if token != -100]
     assert tokenizer.decode(learnt) == "reception<|im_end|>"
     assert len(row["labels"]) == len(row["input_ids"])
-
-
-def test_the_loss_is_that_of_the_whole_head(base: BaseModel) -> None:
-    """Against transformers' own loss, which makes logits at every position."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    tokenizer = load_tokenizer(base.path)
-    rows = encode(
-        tokenizer,
-        [conversation("Where are you?", "reception"), conversation("My bill is wrong.", "bill")],
-    )
-    width = max(len(row["input_ids"]) for row in rows)
-    inputs = {
-        "input_ids": [r["input_ids"] + [2] * (width - len(r["input_ids"])) for r in rows],
-        "labels": [r["labels"] + [-100] * (width - len(r["labels"])) for r in rows],
-        "attention_mask": [
-            [1] * len(r["input_ids"]) + [0] * (width - len(r["input_ids"])) for r in rows
-        ],
-    }
-    batch = {name: torch.tensor(values) for name, values in inputs.items()}
-    model = AutoModelForCausalLM.from_pretrained(base.path, dtype=torch.float32)
-    with torch.no_grad():
-        ours = float(answer_loss(model, batch))
-        theirs = float(model(**batch).loss)
-    assert ours == pytest.approx(theirs, rel=1e-4)
 
 
 def test_patience() -> None:

@@ -129,7 +129,6 @@ class EngineClient:
             "n_probs": k,
             "temperature": 0.0,
             "logit_bias": [["a", 1000.0]],
-            "cache_prompt": False,
         }
         answer = await self._ask("/completion", body)
         top = answer["completion_probabilities"][0]["top_logprobs"]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from residency import fingerprint
+from residency.builds import BASE, F16, MODEL_FILE
 from residency.config import ExportSettings
 from residency.engines.base import EngineSpec
 from residency.engines.client import EngineClient
@@ -24,10 +25,6 @@ from residency.models.gguf_file import read_header
 from residency.progress import say
 from residency.store import Draft, sha256_file, sha256_text
 from residency.types import Artifact, Build, Conversation, Record, to_json
-
-BASE = "base-f16"
-F16 = "f16"
-MODEL_FILE = "model.gguf"
 
 # Nats a token from the merged model (for `merged`: from the adapter); see `fingerprint.divergence`.
 # Measured on SmolLM2-135M with 24 free-text questions in six groups of four: f16 0.00001 at most,

@@ -8,9 +8,10 @@ from typing import Any
 
 import jinja2
 
+from residency.builds import BASE, F16
 from residency.gate.score import Relation
 from residency.gate.tally import Marked
-from residency.gate.verdict import BASE, F16, LOWEST, RATE_WORDS
+from residency.gate.verdict import LOWEST, RATE_WORDS
 from residency.types import Conversation, Message
 
 EXAMPLES = 20

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from residency import fingerprint
-from residency.builds import read_build
+from residency.builds import BASE, F16, read_build
 from residency.config import EngineSettings, GateSettings
 from residency.conversations import SPLITS, read_conversations
 from residency.errors import DataError, StorageError
@@ -27,7 +27,7 @@ from residency.gate import report as page
 from residency.gate.answers import Asked, Speed, keep, kept, speed, write_answers
 from residency.gate.score import KIND_WORDS, Kind, task_kind
 from residency.gate.tally import Marked, Tally, mark, tally
-from residency.gate.verdict import BASE, F16, Outcome, check_settings, decide, gain_of
+from residency.gate.verdict import Outcome, check_settings, decide, gain_of
 from residency.progress import say
 from residency.store import VOLATILE, Draft
 from residency.types import Artifact, Build, Conversation, Record, to_dict, to_json

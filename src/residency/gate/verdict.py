@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from residency.builds import BASE, F16
 from residency.config import GateSettings
 from residency.errors import SettingsError
 from residency.gate.score import Kind
 from residency.gate.tally import GainOf, Tally, measured
 from residency.types import Rate
-
-BASE = "base-f16"
-F16 = "f16"
 
 RATE_WORDS: Mapping[str, str] = {
     "exact": "exact match",

@@ -19,6 +19,7 @@ from residency.models.base import BaseModel
 from residency.models.chat import load_tokenizer, render
 from residency.progress import say
 from residency.store import Draft
+from residency.train.batch import IGNORED, shared_prefix
 from residency.train.plan import Plan, make_plan, row_order
 from residency.train.trainer import last_checkpoint, make_trainer
 from residency.types import Artifact, Conversation, Record, to_dict
@@ -74,7 +75,7 @@ def encode(tokenizer: Any, conversations: Sequence[Conversation]) -> list[dict[s
     rows = []
     for one in conversations:
         got = render(tokenizer, one.messages, answer=True)
-        labels = [i if keep else -100 for i, keep in zip(got.ids, got.learnt, strict=True)]
+        labels = [i if keep else IGNORED for i, keep in zip(got.ids, got.learnt, strict=True)]
         rows.append({"input_ids": list(got.ids), "labels": labels})
     return rows
 
@@ -152,6 +153,7 @@ def _train(
             "every": every,
             "patience": settings.patience,
             "seed": settings.seed,
+            "prefix": shared_prefix([*rows["train"], *rows["validation"]]),
         },
     )
     checkpoint = last_checkpoint(folder / "checkpoints")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from residency.progress import Progress
+from residency.train.batch import IGNORED, Batches
 from residency.train.plan import WARM_UP, Plan
 
 COMPLETE = "complete"
@@ -16,26 +17,25 @@ COMPLETE = "complete"
 def answer_loss(model: Any, inputs: Mapping[str, Any], count: Any = None) -> Any:
     """Mean cross-entropy over the answers' tokens, with logits made at their positions alone.
 
-    `inputs` has `input_ids`, `attention_mask` and `labels`, all (rows, tokens), labels -100 where
-    nothing is to be learnt; `count` is the number of learnt tokens to divide by, that of this batch
-    if not given. TRL 1.16 skips the other positions only where Triton runs; on a CPU the head
-    over a vocabulary of 49,152 at every position is half of the work.
+    `inputs` are those of `batch.Batches`; `count` is the number of learnt tokens to divide by, that
+    of this batch if not given. TRL 1.16 skips the other positions only where Triton runs; on a CPU
+    the head over a vocabulary of 49,152 at every position is half of the work.
     """
     import torch
     from torch.nn.functional import cross_entropy
 
-    targets = inputs["labels"][:, 1:]
-    learnt = targets != -100
+    learnt = inputs["labels"] != IGNORED
     positions = learnt.any(dim=0).nonzero().flatten()
     output = model(
         input_ids=inputs["input_ids"],
         attention_mask=inputs["attention_mask"],
+        position_ids=inputs["position_ids"],
         logits_to_keep=positions,
         use_cache=False,
     )
     kept = learnt[:, positions]
     logits = output.logits[kept].float()
-    total = cross_entropy(logits, targets[:, positions][kept], reduction="sum")
+    total = cross_entropy(logits, inputs["labels"][:, positions][kept], reduction="sum")
     return total / torch.as_tensor(learnt.sum() if count is None else count).clamp(min=1)
 
 
@@ -44,8 +44,8 @@ def make_trainer(
 ) -> Any:
     """A trainer over `splits` (`train` in the order of the run, and `validation`).
 
-    `settings` has `folder` for checkpoints, `every` (steps between validations), `patience` and
-    `seed`. Rows have `input_ids` and `labels`.
+    `settings` has `folder` for checkpoints, `every` (steps between validations), `patience`, `seed`
+    and `prefix` (tokens that all rows begin with). Rows have `input_ids` and `labels`.
     """
     from transformers import PrinterCallback
     from trl.trainer.sft_trainer import SFTTrainer
@@ -67,6 +67,7 @@ def make_trainer(
         train_dataset=splits["train"],
         eval_dataset=splits["validation"],
         processing_class=tokenizer,
+        data_collator=Batches(settings["prefix"]),
         callbacks=[_watcher(settings["patience"])],
     )
     # It writes to standard output, where `--json` promises one object and nothing else.

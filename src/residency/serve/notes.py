@@ -1,0 +1,35 @@
+"""What happened to one request on its way: for its headers, its `residency` object, its record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(slots=True)
+class Notes:
+    """The one mutable companion of a frozen request; each step writes only its own field.
+
+    `context` is the receipt of what was dropped or summarised; `guards` are the events of the
+    guards, in order; `routes` are the models tried, the last of which answered; `finish` says how
+    the answer ended where OpenAI's `finish_reason` has no word for it (such as "deadline");
+    `determinism` is what was guaranteed; `queued` is the wait for a turn, in seconds.
+    """
+
+    context: dict[str, Any] | None = None
+    guards: list[str] = field(default_factory=list)
+    routes: list[str] = field(default_factory=list)
+    finish: str = ""
+    determinism: str = ""
+    queued: float = 0.0
+
+    def facts(self) -> dict[str, Any]:
+        """The fields that have something to say."""
+        every = {
+            "context": self.context,
+            "guards": self.guards,
+            "routes": self.routes,
+            "finish": self.finish,
+            "determinism": self.determinism,
+        }
+        return {name: value for name, value in every.items() if value}
