@@ -138,8 +138,8 @@ def _train(
     plan, settings = how
     lengths = [len(row["input_ids"]) for row in rows["train"]]
     order = row_order(lengths, epochs=plan.epochs, batch=plan.batch, seed=settings.seed)
-    steps_an_epoch = -(-len(lengths) // plan.batch)
-    every = max(1, steps_an_epoch // _VALIDATIONS_AN_EPOCH)
+    steps = math.ceil(len(order) / plan.batch)
+    every = math.ceil(steps / max(1, round(plan.epochs * _VALIDATIONS_AN_EPOCH)))
     trainer = make_trainer(
         model,
         tokenizer,
