@@ -103,6 +103,11 @@ def release() -> None:
     """What the gate has let out."""
 
 
+@main.group()
+def keys() -> None:
+    """The keys of the endpoint: who may ask it, and how much."""
+
+
 @verb(
     main,
     "init",
@@ -211,3 +216,35 @@ def _release_show() -> None:
 @verb(release, "promote", "provenance.promote", argument("name"))
 def _release_promote() -> None:
     """Make release NAME the one that is served."""
+
+
+@verb(
+    keys,
+    "add",
+    "keys.add",
+    argument("name"),
+    option("--model", "models", multiple=True, help="Allow this model only; may be repeated."),
+    option("--requests", type=click.IntRange(min=1), help="Requests a minute."),
+    option("--tokens", type=click.IntRange(min=1), help="Tokens a minute, asked and answered."),
+    option("--budget", type=click.FloatRange(min=0), help="Money a calendar month (UTC)."),
+    option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds for an answer."),
+    option("--expires", default="", help="A day as 2027-01-31 (UTC), or days from now as 30d."),
+    option("--never-leave", is_flag=True, help="Keep what it sends on this machine."),
+)
+def _keys_add() -> None:
+    """Make a key called NAME and show it, this once. What is not given is not limited."""
+
+
+@verb(keys, "list", "keys.list_keys")
+def _keys_list() -> None:
+    """All keys and what they allow."""
+
+
+@verb(keys, "revoke", "keys.revoke", argument("name"))
+def _keys_revoke() -> None:
+    """End key NAME: the running endpoint refuses it at once."""
+
+
+@verb(main, "audit", "provenance.audit_log")
+def _audit() -> None:
+    """Print the log of administrative acts, after checking that it is whole."""

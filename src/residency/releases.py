@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from residency import audit
 from residency.errors import InputError, StorageError
 from residency.store import Store, write_atomic
 from residency.types import Build, Rate, Release, Verdict, to_json
@@ -42,20 +43,32 @@ def write(store: Store, release: Release) -> None:
 
 
 def promote(store: Store, name: str) -> None:
-    """Make `name` the release that is served."""
-    read(store, name)
+    """Make `name` the release that is served; the audit log has it before it is so."""
+    release, before = read(store, name), _current_name(store)
+    if before != name:
+        back = before and release.created < read(store, before).created
+        audit.append(
+            store.root.parent,
+            "release rolled back" if back else "release promoted",
+            audit.operator(),
+            {"release": name, "before": before},
+        )
     write_atomic(_folder(store) / "current", name + "\n")
 
 
 def current(store: Store) -> Release:
     """The release that is served. Raises `InputError` when nothing has passed the gate yet."""
-    try:
-        name = (_folder(store) / "current").read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
-        raise InputError(
-            f"{store.root.parent}: there is no release yet", hint="make one with: residency run"
-        ) from None
-    return read(store, name)
+    if name := _current_name(store):
+        return read(store, name)
+    raise InputError(
+        f"{store.root.parent}: there is no release yet", hint="make one with: residency run"
+    )
+
+
+def _current_name(store: Store) -> str:
+    """Empty when nothing was released yet."""
+    path = _folder(store) / "current"
+    return path.read_text(encoding="utf-8").strip() if path.exists() else ""
 
 
 def read(store: Store, name: str) -> Release:

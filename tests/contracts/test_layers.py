@@ -11,7 +11,7 @@ LAYERS = [
     {"types"},
     {"config"},
     {"store"},
-    {"builds", "conversations", "hardware", "progress", "releases"},
+    {"audit", "builds", "conversations", "hardware", "progress", "releases"},
     {"models"},
     {"engines"},
     {"fingerprint"},
@@ -52,7 +52,7 @@ def test_every_module_has_a_layer() -> None:
 
 
 def test_imports_go_down() -> None:
-    same_layer = {"builds", "conversations", "hardware", "progress", "releases"}
+    same_layer = {"audit", "builds", "conversations", "hardware", "progress", "releases"}
     wrong = [
         f"{path.relative_to(HOME)} imports {name}"
         for path in modules()

@@ -18,6 +18,7 @@ RECORDS = Path(__file__).parent / "records"
 
 VERBS = {
     "ask": ["--json", "--stream", "--workspace", "TEXT"],
+    "audit": ["--json", "--workspace"],
     "chat": ["--json", "--workspace"],
     "data build": ["--json", "--workspace"],
     "data check": ["--json", "--workspace", "FILE"],
@@ -26,6 +27,20 @@ VERBS = {
     "gate": ["--json", "--workspace"],
     "gc": ["--json", "--workspace", "--yes"],
     "init": ["--json", "--recipe", "--workspace", "DIRECTORY"],
+    "keys add": [
+        "--budget",
+        "--expires",
+        "--json",
+        "--model",
+        "--never-leave",
+        "--requests",
+        "--timeout",
+        "--tokens",
+        "--workspace",
+        "NAME",
+    ],
+    "keys list": ["--json", "--workspace"],
+    "keys revoke": ["--json", "--workspace", "NAME"],
     "lineage": ["--json", "--workspace", "NAME"],
     "pull": ["--json", "--workspace", "MODEL"],
     "release list": ["--json", "--workspace"],

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from residency.errors import (
@@ -22,16 +23,23 @@ RETRY_SECONDS = 2
 class RequestError(InputError):
     """The client's request cannot be answered as it stands.
 
-    `status` is the HTTP status; `code` and `param` are OpenAI's.
+    `status` is the HTTP status; `code` and `param` are OpenAI's; `headers` go out with it.
     """
 
     def __init__(
-        self, message: str, *, status: int = 400, code: str, param: str | None = None
+        self,
+        message: str,
+        *,
+        status: int = 400,
+        code: str,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.param = param
+        self.headers = headers or {}
 
 
 class ClosingError(ResidencyError):
@@ -40,7 +48,8 @@ class ClosingError(ResidencyError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fault:
-    """A failure as it goes over HTTP: `type`, `code` and `param` as in OpenAI's error body."""
+    """A failure as it goes over HTTP: `type`, `code` and `param` as in OpenAI's error body; `more`
+    are headers of its own."""
 
     status: int
     party: Party
@@ -49,6 +58,7 @@ class Fault:
     message: str
     param: str | None = None
     hint: str = ""
+    more: Mapping[str, str] = field(default_factory=dict)
 
     def body(self) -> dict[str, Any]:
         """The body of the answer, or of the event that ends a stream."""
@@ -64,7 +74,7 @@ class Fault:
     def headers(self) -> dict[str, str]:
         """Who is at fault, and when to come again if that helps."""
         retry = {"retry-after": str(RETRY_SECONDS)} if self.status == 503 else {}
-        return {"x-residency-party": self.party, **retry}
+        return {"x-residency-party": self.party, **retry, **self.more}
 
 
 # The first class that fits decides, so a subclass stands before its base.
@@ -81,7 +91,8 @@ _SERVER_FAULTS: tuple[tuple[type[ResidencyError], int, Party, str], ...] = (
 def fault_of(error: Exception) -> Fault:
     """How `error` is told to the client. What we did not foresee is a fault of the gateway."""
     if isinstance(error, RequestError):
-        return _client_fault(error.message, error.status, error.code, error.param)
+        fault = _client_fault(error.message, error.status, error.code, error.param)
+        return replace(fault, more=error.headers)
     if isinstance(error, EngineRejected):
         return _rejection(error)
     for kind, status, party, code in _SERVER_FAULTS:

@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
-from residency import releases
+from residency import audit, releases
 from residency.cli import Result
 from residency.errors import RefusedError
 from residency.store import Store
-from residency.types import Record, Release, to_dict
+from residency.types import Record, Release, to_dict, to_json
 
 
 def _named(store: Store, name: str) -> Release:
@@ -88,9 +88,22 @@ def gc(workspace: Path, yes: bool) -> Result:
             )
             if not click.confirm("delete them?", err=True):
                 raise RefusedError("nothing was deleted")
+        names = [str(path.relative_to(store.root)) for path in doomed]
+        audit.append(workspace, "gc", audit.operator(), {"bytes": size, "deleted": names})
         for path in doomed:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     return Result(data={"freed": size, "deleted": len(doomed)}, text=f"{size / 1e6:.0f} MB freed")
+
+
+def audit_log(workspace: Path) -> Result:
+    """All acts, and the head to keep elsewhere."""
+    entries = audit.read(workspace)
+    lines = [f"{e.time}  {e.act}  by {e.actor}  {to_json(e.details)}" for e in entries]
+    head = entries[-1].digest if entries else audit.GENESIS
+    return Result(
+        data={"entries": to_dict(entries), "head": head},
+        text="\n".join([*lines, f"the chain is whole; its head is {head}"]),
+    )
 
 
 def _unneeded(store: Store) -> list[Path]:
