@@ -30,6 +30,16 @@ def test_run_again_redoes_nothing(chain) -> None:
     assert [s["outputs"] for s in again["stages"]] == [s["outputs"] for s in first["stages"]]
 
 
+def test_an_adapter_says_nothing_that_changes_from_run_to_run(chain) -> None:
+    """peft keeps the modules as a set, whose order is another one in each process."""
+    folder, _ = chain
+    store = Store(folder)
+    adapter = next(store.output(r, "adapter") for r in store.records() if r.stage == "train")
+    config = json.loads((adapter.path / "adapter_config.json").read_text())
+    assert config["target_modules"] == sorted(config["target_modules"])
+    assert not config["base_model_name_or_path"]
+
+
 def test_a_changed_setting_redoes_its_stage_and_those_after(chain, tmp_path: Path) -> None:
     folder, _ = chain
     path = folder / "residency.toml"

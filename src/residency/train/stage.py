@@ -182,9 +182,11 @@ def _train(
 
 
 def _save(model: Any, folder: Path) -> None:
-    """The adapter without what differs by machine: the path of its base model."""
+    """The adapter without what differs by machine or by run: the path of its base model, and the
+    order of a set."""
     config = model.peft_config["default"]
     config.base_model_name_or_path = ""
+    config.target_modules = sorted(config.target_modules)
     model.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)
 

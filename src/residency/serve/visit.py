@@ -1,0 +1,92 @@
+"""One request on its way through the gateway, and what is kept of it."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from residency.serve.answer import Answer, Choice
+from residency.serve.asked import ANYONE, Asked, Caller
+from residency.serve.notes import Notes
+from residency.types import Exchange, to_dict
+
+
+@dataclass(slots=True)
+class Visit:
+    """The mutable work item of the path: filled in step by step, and recorded at its end.
+
+    `time` is seconds since 1970, `began` and `first` (the first token) of the monotonic clock;
+    `build` is what answered; `status` is the HTTP status that the client saw, or 499 if it left,
+    as nginx has it; `error` is a failure's code; `cost` is money.
+    """
+
+    api: str
+    id: str = field(default_factory=lambda: f"req_{secrets.token_hex(12)}")
+    time: float = field(default_factory=time.time)
+    began: float = field(default_factory=time.monotonic)
+    first: float | None = None
+    caller: Caller = ANYONE
+    asked: Asked | None = None
+    notes: Notes = field(default_factory=Notes)
+    answer: Answer = field(default_factory=Answer)
+    build: str = ""
+    status: int = 200
+    error: str = ""
+    cost: float = 0.0
+
+    def saw_token(self) -> None:
+        if self.first is None:
+            self.first = time.monotonic()
+
+    def exchange(self) -> Exchange | None:
+        """What is kept of it; None for a request that was never understood."""
+        if self.asked is None:
+            return None
+        usage = self.answer.usage
+        return Exchange(
+            id=self.id,
+            time=self.time,
+            api=self.api,
+            model=self.asked.model,
+            build=self.build,
+            key=self.caller.name,
+            subject=self.asked.subject,
+            request=_request(self.asked),
+            response=_response(self.answer),
+            status=self.status,
+            error=self.error,
+            prompt_tokens=usage.get("prompt_tokens", 0),
+            completion_tokens=usage.get("completion_tokens", 0),
+            latency=time.monotonic() - self.began,
+            ttft=None if self.first is None else self.first - self.began,
+            cost=self.cost,
+            tags={**self.asked.tags, **self.notes.facts()},
+        )
+
+
+def _request(asked: Asked) -> dict[str, Any]:
+    """The request in the form of OpenAI's chat, or of its completions."""
+    said: dict[str, Any] = (
+        {"prompt": asked.prompt}
+        if asked.prompt is not None
+        else {"messages": [one.to_dict() for one in asked.messages]}
+    )
+    return {"model": asked.model, **said, **to_dict(asked.options)}
+
+
+def _response(answer: Answer) -> dict[str, Any] | None:
+    if not answer.choices:
+        return None
+    return {
+        "choices": [_choice(index, one) for index, one in sorted(answer.choices.items())],
+        "usage": answer.usage,
+    }
+
+
+def _choice(index: int, choice: Choice) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": choice.text}
+    if choice.tool_calls:
+        message["tool_calls"] = choice.calls
+    return {"index": index, "message": message, "finish_reason": choice.finish_reason}
