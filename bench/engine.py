@@ -21,12 +21,12 @@ from pathlib import Path
 
 from residency import hardware
 from residency.config import DEFAULT_BASE
-from residency.engines import llama_cpp
+from residency.engines import hosted, llama_cpp
 from residency.engines.base import EngineSpec
 from residency.engines.client import EngineClient
 from residency.models import carried
 
-OURS = llama_cpp.SPIN_COUNT
+OURS = hosted.SPIN_COUNT
 DEFAULT = "300000"  # GNU OpenMP's own, as its manual gives it for an undefined wait policy
 TOKENS = 48
 NEIGHBOURS = (0, 1, 2)
@@ -56,7 +56,7 @@ async def decode(engine: llama_cpp.LlamaCpp) -> float:
 
 def measure(gguf: Path, spin: str) -> float:
     """A fresh engine: the variable is read once, when its process starts."""
-    llama_cpp.SPIN_COUNT = spin
+    hosted.SPIN_COUNT = spin
     spec = EngineSpec(model=gguf, alias="bench", slots=1, threads=hardware.usable_cores())
     with llama_cpp.LlamaCpp(spec) as engine:
         return asyncio.run(decode(engine))

@@ -108,6 +108,11 @@ def keys() -> None:
     """The keys of the endpoint: who may ask it, and how much."""
 
 
+@main.group()
+def traffic() -> None:
+    """The record of what was asked and answered."""
+
+
 @verb(
     main,
     "init",
@@ -191,6 +196,17 @@ def _pull() -> None:
     """Fetch MODEL: a carried model, a folder, a GGUF file, or a name on the Hugging Face hub."""
 
 
+@verb(
+    main,
+    "setup",
+    "setup.setup",
+    argument("name", default=""),
+    option("--list", "listed", is_flag=True, help="Say what there is, and what is ready."),
+)
+def _setup() -> None:
+    """Install NAME, a heavy engine, into an environment of its own: vllm."""
+
+
 @verb(main, "lineage", "provenance.lineage", argument("name", default=""))
 def _lineage() -> None:
     """Say from which bytes release NAME (or the current one) was made."""
@@ -248,3 +264,8 @@ def _keys_revoke() -> None:
 @verb(main, "audit", "provenance.audit_log")
 def _audit() -> None:
     """Print the log of administrative acts, after checking that it is whole."""
+
+
+@verb(traffic, "erase", "traffic.erase", argument("subject"))
+def _traffic_erase() -> None:
+    """Remove every exchange about SUBJECT (the `user` of its requests), for good."""

@@ -8,7 +8,9 @@ ResidencyError                1   a fault of ours, unless a subclass says otherw
 ├── StorageError              3   no room, no right to write, a damaged store
 ├── MissingError              4   something that this machine lacks; the hint installs it
 ├── RefusedError              2   the honest answer is no
-│   └── FingerprintError      2   a build no longer answers as the model before it did
+│   ├── FingerprintError      2   a build no longer answers as the model before it did
+│   └── EgressRefused         2   a connection that may not leave this machine
+│       └── SealedError       2   the same, because the whole process is sealed
 └── EngineError               1   the process that runs the model
     ├── EngineLoadError       1   it could not load the model
     ├── EngineUnavailable     1   it is not there, or went away
@@ -62,6 +64,14 @@ class RefusedError(ResidencyError):
 
 
 class FingerprintError(RefusedError):
+    pass
+
+
+class EgressRefused(RefusedError):
+    pass
+
+
+class SealedError(EgressRefused):
     pass
 
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from residency import hardware, releases
 from residency.builds import BASE, F16, read_build
 from residency.config import Settings
-from residency.errors import DataError, InputError
+from residency.errors import DataError
 from residency.progress import say
+from residency.sealed import seal
 from residency.store import (
     VOLATILE,
     Draft,
@@ -55,6 +56,8 @@ class Chain:
         self.settings = settings
         self.store = Store(workspace)
         self.outcomes: list[Outcome] = []
+        if settings.sealed:
+            seal()
 
     def run(self, last: str = STAGES[-1]) -> list[Outcome]:
         """Run the stages up to `last`, and release what the gate lets out."""
@@ -216,14 +219,6 @@ class Chain:
                 created=gate.started,
             ),
         )
-
-
-def model_file(store: Store, release: Release) -> Path:
-    """The file that the engine loads. Raises `InputError` when it has been deleted."""
-    path = store.root / "objects" / release.artifact / release.build.file
-    if not path.is_file():
-        raise InputError(f"{path}: the release's model is gone", hint="run: residency run")
-    return path
 
 
 @contextmanager

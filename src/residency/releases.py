@@ -9,7 +9,7 @@ from typing import Any
 from residency import audit
 from residency.errors import InputError, StorageError
 from residency.store import Store, write_atomic
-from residency.types import Build, Rate, Release, Verdict, to_json
+from residency.types import Artifact, Build, Rate, Release, Verdict, to_json
 
 
 def _folder(store: Store) -> Path:
@@ -44,7 +44,7 @@ def write(store: Store, release: Release) -> None:
 
 def promote(store: Store, name: str) -> None:
     """Make `name` the release that is served; the audit log has it before it is so."""
-    release, before = read(store, name), _current_name(store)
+    release, before = read(store, name), current_name(store)
     if before != name:
         back = before and release.created < read(store, before).created
         audit.append(
@@ -58,15 +58,15 @@ def promote(store: Store, name: str) -> None:
 
 def current(store: Store) -> Release:
     """The release that is served. Raises `InputError` when nothing has passed the gate yet."""
-    if name := _current_name(store):
+    if name := current_name(store):
         return read(store, name)
     raise InputError(
         f"{store.root.parent}: there is no release yet", hint="make one with: residency run"
     )
 
 
-def _current_name(store: Store) -> str:
-    """Empty when nothing was released yet."""
+def current_name(store: Store) -> str:
+    """The name of the release that is served; empty when nothing was released yet."""
     path = _folder(store) / "current"
     return path.read_text(encoding="utf-8").strip() if path.exists() else ""
 
@@ -87,3 +87,24 @@ def every(store: Store) -> list[Release]:
     """All releases, oldest first."""
     found = [read(store, path.stem) for path in _folder(store).glob("*.json")]
     return sorted(found, key=lambda release: (release.created, release.name))
+
+
+def model_file(store: Store, release: Release) -> Path:
+    """The file that the engine loads. Raises `InputError` when it has been deleted."""
+    path = store.root / "objects" / release.artifact / release.build.file
+    if not path.is_file():
+        raise InputError(f"{path}: the release's model is gone", hint="run: residency run")
+    return path
+
+
+def merged_model(store: Store, release: Release) -> Artifact:
+    """The Hugging Face folder that the release's build was made from. Raises `InputError` when its
+    record is gone, and `StorageError` when its bytes are."""
+    for record in store.records():
+        digests = {output["digest"] for output in record.outputs.values()}
+        if release.artifact in digests and "merged" in record.outputs:
+            return store.output(record, "merged")
+    raise InputError(
+        f"{release.name}: nothing says from which merged model it was made",
+        hint="run: residency run",
+    )

@@ -48,6 +48,8 @@ VERBS = {
     "release show": ["--json", "--workspace", "NAME"],
     "run": ["--json", "--workspace", "STAGE"],
     "serve": ["--json", "--port", "--release", "--workspace"],
+    "setup": ["--json", "--list", "--workspace", "NAME"],
+    "traffic erase": ["--json", "--workspace", "SUBJECT"],
     "train": ["--json", "--workspace"],
 }
 

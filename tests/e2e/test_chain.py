@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from residency import releases
-from residency.pipeline import model_file
+from residency.releases import model_file
 from residency.store import Store, sha256_file
 from tests.e2e.conftest import residency
 

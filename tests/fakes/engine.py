@@ -9,7 +9,8 @@ from typing import Self
 
 import psutil
 
-from residency.engines.llama_cpp import exit_words
+from residency.engines.client import EngineClient
+from residency.engines.hosted import exit_words
 from residency.errors import EngineLoadError
 
 ROOT = Path(__file__).parents[2]
@@ -40,6 +41,9 @@ class FakeEngine:
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
         assert self._process.stdout is not None
         self.url = f"http://127.0.0.1:{int(self._process.stdout.readline())}"
+
+    def client(self, timeout: float) -> EngineClient:
+        return EngineClient(self.url, self.key, timeout)
 
     def stop(self) -> None:
         process, self._process = self._process, None

@@ -18,6 +18,9 @@ from typing import Any
 
 from aiohttp import web
 
+FIRST_QUESTION = "Are you there?"
+"""What the gateway asks an engine before it relies on it. Whoever is asked for by behaviour is
+there, whatever it does with the questions that follow."""
 STATUSES = {
     "400": "request (9000 tokens) exceeds the available context size (2048 tokens)",
     "401": "Invalid API Key",
@@ -60,6 +63,7 @@ class Fake:
         app.router.add_get("/props", self._props)
         app.router.add_get("/fake/state", self._state)
         app.router.add_post("/v1/chat/completions", self._chat)
+        app.router.add_post("/v1/chat/completions/input_tokens", self._count)
         return app
 
     @web.middleware
@@ -87,8 +91,13 @@ class Fake:
         counts = {"at_work": self.at_work, "left": self.left, "connections": len(self.connections)}
         return web.json_response({"asked": self.asked, **counts})
 
+    async def _count(self, request: web.Request) -> web.Response:
+        return web.json_response({"input_tokens": usage(await request.json(), 0)["prompt_tokens"]})
+
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
+        if body["messages"][-1]["content"] == FIRST_QUESTION and body["model"] in BEHAVIOURS:
+            return await self._stream("echo", request, body)
         self.asked.append(body)
         if request.transport is not None:
             self.connections.add(request.transport.get_extra_info("peername")[1])

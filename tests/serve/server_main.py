@@ -1,6 +1,9 @@
-"""`serve` as a process, for tests of its life: `python -m tests.serve.server_main MODEL JSON`.
+"""`serve` as a process, for tests of its life.
 
-The JSON may set `serve` and `digest`. Says on stdout where it serves.
+    python -m tests.serve.server_main FOLDER MODEL JSON
+
+makes a workspace in FOLDER whose current release is MODEL. The JSON has the settings of section
+[serve], and may have `digest` and `sealed`. Says on stdout where it serves.
 """
 
 from __future__ import annotations
@@ -10,24 +13,39 @@ import json
 import sys
 from pathlib import Path
 
-from residency.config import EngineSettings, ServeSettings
+from residency import releases
+from residency.config import DataSettings, EngineSettings, ServeSettings, Settings
 from residency.errors import ResidencyError
 from residency.serve.run import serve
+from residency.store import Store
 from tests.serve.releases import release
 
 
+def workspace(folder: Path, model: Path, digest: str = "", name: str = "r1") -> None:
+    """A workspace with one release more, the current one; `model` is linked, not copied."""
+    store = Store(folder)
+    served = release(name=name, artifact=f"{name}-artifact")
+    where = store.root / "objects" / served.artifact
+    where.mkdir(parents=True, exist_ok=True)
+    (where / served.build.file).symlink_to(model.resolve())
+    build = dataclasses.replace(served.build, digest=digest)
+    releases.write(store, dataclasses.replace(served, build=build))
+    releases.promote(store, name)
+
+
 def main() -> None:
-    model, given = Path(sys.argv[1]), json.loads(sys.argv[2])
-    served = release()
-    build = dataclasses.replace(served.build, digest=given.get("digest", ""))
+    folder, model, given = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
+    if not (folder / ".residency" / "releases").exists():
+        workspace(folder, model, given.get("digest", ""))
+    settings = Settings(
+        name="clinic-desk",
+        sealed=given.get("sealed", False),
+        data=DataSettings(file="none.jsonl"),
+        engine=EngineSettings(slots=given.get("slots", 2)),
+        serve=ServeSettings(**given["serve"]),
+    )
     try:
-        serve(
-            dataclasses.replace(served, build=build),
-            model,
-            EngineSettings(slots=2),
-            ServeSettings(**given["serve"]),
-            ready=lambda url: print(url, flush=True),
-        )
+        serve(folder, settings, ready=lambda url: print(url, flush=True))
     except ResidencyError as error:
         print(f"error: {error.message}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None

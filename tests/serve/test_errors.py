@@ -53,6 +53,16 @@ def test_other_errors_of_ours_are_the_gateways() -> None:
     assert fault.body()["residency"] == {"party": "gateway", "hint": "free some"}
 
 
+def test_what_may_not_leave_is_403_and_no_fault_of_the_clients() -> None:
+    fault = fault_of(errors.SealedError("sealed: it tried"))
+    assert (fault.status, fault.party, fault.code) == (403, "gateway", "may_not_leave")
+
+
+def test_a_request_refused_for_now_is_not_the_clients_fault() -> None:
+    fault = fault_of(RequestError("busy", status=503, code="queue_timeout"))
+    assert (fault.party, fault.type) == ("gateway", "server_error")
+
+
 def test_a_clients_error_has_openais_body() -> None:
     fault = fault_of(RequestError("bad seed", code="invalid_value", param="seed"))
     assert fault.body() == {

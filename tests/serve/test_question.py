@@ -5,15 +5,16 @@ from typing import Any
 
 import pytest
 
+from residency.serve.apis import CHAT, COMPLETIONS
+from residency.serve.asked import Asked
 from residency.serve.errors import RequestError
-from residency.serve.question import compose
-from residency.serve.schema import ChatRequest, parse
+from residency.serve.question import check_able, check_model, compose
 from tests.serve.releases import release
 
 
-def asked(**fields: Any) -> ChatRequest:
+def asked(**fields: Any) -> Asked:
     whole = {"model": "clinic-desk", "messages": [{"role": "user", "content": "hi"}], **fields}
-    return parse(json.dumps(whole).encode())
+    return CHAT.parse(json.dumps(whole).encode())
 
 
 def test_what_is_not_given_is_the_gates() -> None:
@@ -54,8 +55,22 @@ def test_a_release_without_system_message_adds_none() -> None:
 
 
 def test_the_clients_own_notes_do_not_reach_the_engine() -> None:
-    question = compose(asked(user="u", metadata={"a": "b"}, n=1), release())
-    assert not {"user", "metadata", "n"} & set(question.body)
+    question = compose(asked(user="u", metadata={"a": "b"}, n=2, timeout=3), release())
+    assert not {"user", "metadata", "n", "timeout"} & set(question.body)
+
+
+def test_a_prompt_goes_on_as_it_stands() -> None:
+    body = json.dumps({"model": "clinic-desk", "prompt": "Once", "logprobs": 2}).encode()
+    question = compose(COMPLETIONS.parse(body), release())
+    assert not question.system_added
+    assert question.body == {
+        "model": "clinic-desk",
+        "prompt": "Once",
+        "logprobs": 2,
+        "temperature": 0.0,
+        "seed": 0,
+        "max_tokens": 48,
+    }
 
 
 def test_tools_and_their_results_are_passed_on() -> None:
@@ -70,7 +85,16 @@ def test_tools_and_their_results_are_passed_on() -> None:
     assert body["tools"] == tools
 
 
+def test_tools_need_a_template_that_has_a_place_for_them() -> None:
+    given = asked(tools=[{"type": "function", "function": {"name": "f"}}])
+    with pytest.raises(RequestError, match="clinic-desk cannot call tools"):
+        check_able(given, {"supports_tools": False})
+    check_able(given, {"supports_tools": True})
+    check_able(given, {})
+    check_able(asked(), {"supports_tools": False})
+
+
 def test_another_model_is_not_found() -> None:
     with pytest.raises(RequestError, match="known: clinic-desk") as caught:
-        compose(asked(model="gpt-4o"), release())
+        check_model("gpt-4o", release())
     assert (caught.value.status, caught.value.code) == (404, "model_not_found")

@@ -28,14 +28,14 @@ Process = subprocess.Popen[str]
 
 
 @pytest.fixture
-def start(base_gguf: Path) -> Iterator[Callable[..., Process]]:
+def start(base_gguf: Path, tmp_path: Path) -> Iterator[Callable[..., Process]]:
     """Starts `serve` on a free port; ended, with its engine, when the test is."""
     with ExitStack() as stack:
 
         def run(model: Path | None = None, digest: str = "", **serve: Any) -> Process:
             given = json.dumps({"serve": {"port": 0, **serve}, "digest": digest})
             command = [sys.executable, "-m", "tests.serve.server_main"]
-            command += [str(model or base_gguf), given]
+            command += [str(tmp_path / "desk"), str(model or base_gguf), given]
             pipe = subprocess.PIPE
             process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=ROOT)
             stack.enter_context(process)
@@ -56,14 +56,14 @@ def official(url: str) -> openai.OpenAI:
 
 def long_answer(client: openai.OpenAI, tokens: int) -> Any:
     """A stream that does not end by itself before `tokens`."""
-    schema = {"type": "array", "items": {"type": "boolean"}, "minItems": 2000}
-    long: Any = {"type": "json_schema", "json_schema": {"name": "long", "schema": schema}}
+    ends = {"0": -100, "2": -100}
     return client.chat.completions.create(
         model="clinic-desk",
         messages=QUESTION,
         stream=True,
         max_tokens=tokens,
-        response_format=long,
+        temperature=1.0,  # greedily it would run into a loop, which is cut off
+        logit_bias=ends,
     )
 
 
@@ -103,7 +103,7 @@ def test_it_serves_survives_its_engine_and_drains(start: Callable[..., Process])
     _, stderr = process.communicate(timeout=30)
     assert process.returncode == 0
     assert f"serving clinic-desk on {url}" in stderr
-    assert "engine: the engine was killed by SIGKILL" in stderr
+    assert "clinic-desk: the engine was killed by SIGKILL" in stderr
     assert "Traceback" not in stderr
     assert gone(engine)
 
@@ -112,7 +112,7 @@ def test_it_serves_survives_its_engine_and_drains(start: Callable[..., Process])
 def test_what_is_not_done_in_time_is_broken_off(start: Callable[..., Process], how: str) -> None:
     process = start(drain=0.5 if how == "end of drain" else 60.0)
     with official(url_of(process)) as client:
-        stream = long_answer(client, 5000)
+        stream = long_answer(client, 480)
         next(stream)
         process.send_signal(signal.SIGINT)
         if how == "second signal":
@@ -169,7 +169,7 @@ def test_it_listens_on_loopback(host: str) -> None:
         assert sock.getsockname()[1] > 0
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::", "example.com", ""])
-def test_it_listens_nowhere_else(host: str) -> None:
-    with pytest.raises(InputError, match="not a loopback address"):
+@pytest.mark.parametrize("host", ["192.0.2.1", "example.com", ""])
+def test_it_listens_on_addresses_of_this_machine_alone(host: str) -> None:
+    with pytest.raises(InputError, match=host or "not an IP address"):
         listen(host, 0)

@@ -6,15 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
 
+from residency.engines.client import EngineClient
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EngineSpec:
     """What an engine is to run.
 
-    `alias` is the model's name in answers; `context` is in tokens and is what each of the `slots`
-    has for itself; `threads` 0 means the cores that are free at start; `server` is the path of a
-    native `llama-server`, empty for the one inside the package; `sha256` is the digest that the
-    model file must have, empty when it is not checked.
+    `model` is a GGUF file, or a Hugging Face folder for vLLM; `alias` is its name in answers;
+    `context` is in tokens and is what each of the `slots` has for itself; `threads` 0 means the
+    cores that are free at start; `server` is the path of a native `llama-server`, empty for the one
+    inside the package; `sha256` is the digest that the model must have (`store.digest_tree` of a
+    folder), empty when it is not checked.
     """
 
     model: Path
@@ -46,6 +49,9 @@ class Engine(Protocol):
 
         Raises `EngineLoadError` with the engine's own reason, `EngineTimeout`, or `MissingError`.
         """
+
+    def client(self, timeout: float) -> EngineClient:
+        """A client of the engine as it runs now; `timeout` in seconds for one whole request."""
 
     def stop(self) -> None:
         """End the process; nothing happens when there is none."""

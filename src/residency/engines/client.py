@@ -1,6 +1,7 @@
 """How everything here talks to an engine: the gate, the fingerprint and the gateway alike.
 
-All that goes wrong between us and an engine becomes an `EngineError` in this module, and only here.
+All that goes wrong between us and an engine becomes an `EngineError` here; what is different about
+an API that is not ours stands in `engines.remote`.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from typing import Any, Self
 
 import aiohttp
 
-from residency.errors import EngineRejected, EngineTimeout, EngineUnavailable
+from residency.egress import guarded_connector
+from residency.errors import EngineError, EngineRejected, EngineTimeout, EngineUnavailable
 from residency.types import Message
 
 CONNECT_SECONDS = 5.0
 HEALTH_SECONDS = 10.0
-_CUT_OFF = "the engine went away in the middle of an answer"
+_CUT_OFF = "went away in the middle of an answer"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,15 +37,21 @@ class ChatAnswer:
     seconds: float
 
 
-class EngineClient:
-    """Asks one engine. Belongs to the event loop that it is first used in; close it there.
+class ChatClient:
+    """Asks what speaks OpenAI's chat API at `base` (the part of the URL before
+    `/chat/completions`). Belongs to the event loop that it is first used in; close it there.
 
-    `timeout` is in seconds, for one whole request, the stream of its answer included.
+    `timeout` is in seconds, for one whole request, the stream of its answer included; `keep` keeps
+    connections open for further requests; `who` is its name in errors.
     """
 
-    def __init__(self, url: str, key: str, timeout: float = 120.0) -> None:
-        self._url = url
-        self._headers = {"Authorization": f"Bearer {key}"}
+    def __init__(
+        self, base: str, key: str, timeout: float, *, keep: bool, who: str = "the engine"
+    ) -> None:
+        self._base = base
+        self._who = who
+        self._keep = keep
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_SECONDS)
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
@@ -60,26 +68,49 @@ class EngineClient:
         if self._session:
             await self._session.close()
 
-    async def chat_stream(self, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any]]:
-        """The chunks of `/v1/chat/completions`, the last of them with the usage.
+    def stream(self, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any]]:
+        """The chunks of the answer to `body`, which has `messages`, or a `prompt` to go on with."""
+        return self.text_stream(body) if "prompt" in body else self.chat_stream(body)
+
+    async def text_stream(self, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any]]:
+        """The chunks of `/completions`, in the form of `/chat/completions`."""
+        async with contextlib.aclosing(self._chunks("/completions", body)) as chunks:
+            async for chunk in chunks:
+                choices = [
+                    {"delta": {"content": one.pop("text", "")}, **one} for one in chunk["choices"]
+                ]
+                yield {**chunk, "choices": choices}
+
+    def chat_stream(self, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any]]:
+        """The chunks of `/chat/completions`, the last of them with the usage.
 
         Always asks for a stream: a client that leaves a plain request does not stop llama.cpp.
         Close the iterator (`aclose`) to leave early; the engine then frees its slot.
         """
+        return self._chunks("/chat/completions", body)
+
+    async def embeddings(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The answer to a request of `/embeddings`."""
+        with engine_errors(self._who):
+            response = await self._post(f"{self._base}/embeddings", body)
+            async with response:
+                return dict(await response.json())
+
+    async def _chunks(self, path: str, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any]]:
         whole = {**body, "stream": True, "stream_options": {"include_usage": True}}
         done = False
-        with engine_errors():
-            response = await self._post("/v1/chat/completions", whole)
+        with engine_errors(self._who):
+            response = await self._post(f"{self._base}{path}", whole)
             try:
                 async for data in _events(response.content):
                     if data == b"[DONE]":
                         done = True
                     else:
-                        yield _chunk(data)
+                        yield self._chunk(data)
             finally:
                 response.close()
         if not done:
-            raise EngineUnavailable(_CUT_OFF)
+            raise EngineUnavailable(f"{self._who} {_CUT_OFF}")
 
     async def chat(self, body: Mapping[str, Any]) -> ChatAnswer:
         """The whole answer to a chat request."""
@@ -105,14 +136,87 @@ class EngineClient:
             seconds=seconds,
         )
 
+    async def _post(self, url: str, body: Mapping[str, Any]) -> aiohttp.ClientResponse:
+        """Send once, or twice when the connection broke before anything came back."""
+        data = json.dumps(body, ensure_ascii=False).encode()
+        try:
+            response = await self._send(url, data)
+        except aiohttp.ClientConnectorError:
+            raise
+        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
+            response = await self._send(url, data)
+        await self._raise_for_status(response)
+        return response
+
+    async def _send(self, url: str, data: bytes) -> aiohttp.ClientResponse:
+        headers = {"Content-Type": "application/json"}
+        return await self._open().post(url, data=data, headers=headers)
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._closed:
+            raise EngineUnavailable(f"{self._who} went away")
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=guarded_connector(force_close=not self._keep),
+                headers=self._headers,
+                timeout=self._timeout,
+            )
+        return self._session
+
+    def _chunk(self, data: bytes) -> dict[str, Any]:
+        chunk: dict[str, Any] = json.loads(data)
+        if error := chunk.get("error"):
+            code = error.get("code") if isinstance(error, dict) else None
+            status = code if isinstance(code, int) else HTTPStatus.INTERNAL_SERVER_ERROR
+            raise self._failure(status, self._words(status, chunk), {})
+        return chunk
+
+    async def _raise_for_status(self, response: aiohttp.ClientResponse) -> None:
+        if response.status == HTTPStatus.OK:
+            return
+        try:
+            answer = await response.json(content_type=None)
+        except (json.JSONDecodeError, UnicodeDecodeError):
+            answer = None
+        response.close()
+        words = self._words(response.status, answer)
+        raise self._failure(response.status, words, response.headers)
+
+    def _words(self, status: int, answer: Any) -> str:
+        """What `answer` says went wrong; llama.cpp and OpenAI put it in `error.message`."""
+        error = answer.get("error") if isinstance(answer, dict) else None
+        words = error.get("message") if isinstance(error, dict) else error
+        return str(words or f"{self._who} answered with status {status}")
+
+    def _failure(self, status: int, words: str, _: Mapping[str, str]) -> EngineError:
+        """The error for an answer with `status` and its headers."""
+        if status == HTTPStatus.SERVICE_UNAVAILABLE:
+            return EngineUnavailable(words)
+        return EngineRejected(words, status=status)
+
+
+class EngineClient(ChatClient):
+    """Asks one engine of ours, at `url` without a path."""
+
+    def __init__(self, url: str, key: str, timeout: float = 120.0) -> None:
+        # Under several users llama.cpp closes connections right after an answer, without saying so:
+        # kept ones then fail, two in a row were seen (bench/gateway.py). A new one costs half a
+        # millisecond.
+        super().__init__(f"{url}/v1", key, timeout, keep=False)
+        self._url = url
+
     async def apply_template(self, messages: Sequence[Message]) -> str:
         """The prompt that the engine makes of `messages`, generation prompt included."""
         body = {"messages": [message.to_dict() for message in messages]}
         return str((await self._ask("/apply-template", body))["prompt"])
 
-    async def tokenize(self, text: str) -> list[int]:
-        """Token ids of `text`: special tokens are recognised, none is added."""
-        body = {"content": text, "add_special": False, "parse_special": True}
+    async def count(self, body: Mapping[str, Any]) -> int:
+        """The tokens of the prompt that llama.cpp makes of a chat request, its tools included."""
+        return int((await self._ask("/v1/chat/completions/input_tokens", body))["input_tokens"])
+
+    async def tokenize(self, text: str, *, add_special: bool = False) -> list[int]:
+        """Token ids of `text`: special tokens are recognised, and added only if asked for."""
+        body = {"content": text, "add_special": add_special, "parse_special": True}
         return list((await self._ask("/tokenize", body))["tokens"])
 
     async def top_logprobs(self, ids: Sequence[int], k: int) -> list[tuple[int, float]]:
@@ -138,7 +242,7 @@ class EngineClient:
         """What the engine says of itself: `chat_template`, `total_slots`, `model_path` and more."""
         with engine_errors():
             async with self._open().get(self._url + "/props") as response:
-                await _raise_for_status(response)
+                await self._raise_for_status(response)
                 return dict(await response.json())
 
     async def health(self, seconds: float = HEALTH_SECONDS) -> bool:
@@ -147,44 +251,14 @@ class EngineClient:
         try:
             async with self._open().get(self._url + "/health", timeout=limit) as response:
                 return response.status == HTTPStatus.OK
-        except (aiohttp.ClientError, TimeoutError):
+        except (aiohttp.ClientError, TimeoutError, EngineUnavailable):
             return False
 
     async def _ask(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         with engine_errors():
-            response = await self._post(path, body)
+            response = await self._post(self._url + path, body)
             async with response:
                 return dict(await response.json())
-
-    async def _post(self, path: str, body: Mapping[str, Any]) -> aiohttp.ClientResponse:
-        """Send once, or twice when the connection broke before anything came back."""
-        data = json.dumps(body, ensure_ascii=False).encode()
-        try:
-            response = await self._send(path, data)
-        except aiohttp.ClientConnectorError:
-            raise
-        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
-            response = await self._send(path, data)
-        await _raise_for_status(response)
-        return response
-
-    async def _send(self, path: str, data: bytes) -> aiohttp.ClientResponse:
-        headers = {"Content-Type": "application/json"}
-        return await self._open().post(self._url + path, data=data, headers=headers)
-
-    def _open(self) -> aiohttp.ClientSession:
-        if self._closed:
-            raise EngineUnavailable("the engine went away")
-        if self._session is None:
-            # Under several users llama.cpp closes connections right after an answer, without saying
-            # so: kept ones then fail, two in a row were seen (bench/gateway.py). A new one costs
-            # half a millisecond.
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, force_close=True),
-                headers=self._headers,
-                timeout=self._timeout,
-            )
-        return self._session
 
 
 async def _events(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
@@ -197,44 +271,16 @@ async def _events(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
                 yield line[5:].strip()
 
 
-def _chunk(data: bytes) -> dict[str, Any]:
-    chunk: dict[str, Any] = json.loads(data)
-    if error := chunk.get("error"):
-        raise _rejected(int(error.get("code") or HTTPStatus.INTERNAL_SERVER_ERROR), chunk)
-    return chunk
-
-
 @contextlib.contextmanager
-def engine_errors() -> Iterator[None]:
-    """Turn aiohttp's errors into ours."""
+def engine_errors(who: str = "the engine") -> Iterator[None]:
+    """Turn aiohttp's errors into ours; `who` is named in them."""
     try:
         yield
     except TimeoutError as error:
-        raise EngineTimeout("the engine did not answer in time") from error
+        raise EngineTimeout(f"{who} did not answer in time") from error
     except aiohttp.ClientConnectorError as error:
-        raise EngineUnavailable(f"the engine cannot be reached: {error.os_error}") from error
+        raise EngineUnavailable(f"{who} cannot be reached: {error.os_error}") from error
     except aiohttp.ClientPayloadError as error:
-        raise EngineUnavailable(_CUT_OFF) from error
+        raise EngineUnavailable(f"{who} {_CUT_OFF}") from error
     except (aiohttp.ClientError, json.JSONDecodeError) as error:
-        raise EngineUnavailable(f"the engine went away: {error}") from error
-
-
-async def _raise_for_status(response: aiohttp.ClientResponse) -> None:
-    if response.status == HTTPStatus.OK:
-        return
-    try:
-        answer = await response.json(content_type=None)
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        answer = None
-    response.close()
-    raise _rejected(response.status, answer)
-
-
-def _rejected(status: int, answer: Any) -> EngineRejected | EngineUnavailable:
-    """The error for an answer with `status`; llama.cpp and OpenAI put words in `error.message`."""
-    error = answer.get("error") if isinstance(answer, dict) else None
-    words = error.get("message") if isinstance(error, dict) else error
-    message = str(words or f"the engine answered with status {status}")
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        return EngineUnavailable(message)
-    return EngineRejected(message, status=status)
+        raise EngineUnavailable(f"{who} went away: {error}") from error

@@ -91,6 +91,17 @@ class Supervisor:
             raise EngineUnavailable(f"the engine is not ready: {self.words}")
         return self._client
 
+    async def until_ready(self, seconds: float) -> None:
+        """Wait until the engine answers, at most for `seconds`; it may just have crashed, and
+        nobody seen it yet. Raises `EngineUnavailable` with the reason."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self.state not in ("failed", "stopped"):
+                    if self._client and await self._client.health():
+                        return
+                    await asyncio.sleep(ALIVE_SECONDS / 4)
+        raise EngineUnavailable(f"the engine is not ready: {self.words or 'it does not answer'}")
+
     async def start(self) -> None:
         """Load the model, then watch. What prevents this first start is raised, not retried."""
         try:
@@ -118,7 +129,7 @@ class Supervisor:
         self._change("loading", "it is loading the model")
         self._loading = asyncio.ensure_future(asyncio.to_thread(self.engine.start))
         await asyncio.shield(self._loading)
-        self._client = EngineClient(self.engine.url, self.engine.key, self._timeout)
+        self._client = self.engine.client(self._timeout)
         self._change("ready", "")
 
     async def _watch(self) -> None:

@@ -25,7 +25,8 @@ def convert(folder: Path, target: Path, name: str) -> None:
     say(f"converting {name} to GGUF")
     done = subprocess.run(
         [
-            *(sys.executable, str(tool / "convert_hf_to_gguf.py"), str(folder)),
+            *(sys.executable, "-P", "-m", "residency.sealed"),
+            *(str(tool / "convert_hf_to_gguf.py"), str(folder)),
             *("--outtype", "f16", "--outfile", str(target), "--model-name", name),
         ],
         env={**os.environ, "PYTHONPATH": str(tool), "HF_HUB_OFFLINE": "1"},

@@ -1,30 +1,22 @@
-"""The engine's chunks in OpenAI's form: one answer, or server-sent events.
-
-Identity (id, time, model, fingerprint) is the gateway's. Of a chunk only `choices` and `usage` are
-taken, so what else an engine adds does not get out.
-"""
+"""One answer, whatever API it goes out by: its identity, and what its chunks amount to."""
 
 from __future__ import annotations
 
 import json
 import secrets
 import time
-from collections.abc import AsyncIterable, Mapping
+from collections.abc import AsyncIterable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from residency.types import Release
-
-DONE = b"data: [DONE]\n\n"
-
-
-def _dumps(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+# ASCII alone: U+2028 and its like are line breaks to some readers of events.
+dumps = json.JSONEncoder(separators=(",", ":")).encode
 
 
-def event(value: Mapping[str, Any]) -> bytes:
+def event(value: Mapping[str, Any], name: str = "") -> bytes:
     """One server-sent event."""
-    return f"data: {_dumps(value)}\n\n".encode()
+    head = f"event: {name}\n" if name else ""
+    return f"{head}data: {dumps(value)}\n\n".encode()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,6 +29,7 @@ class Identity:
     system_fingerprint: str
 
     def fields(self, kind: str) -> dict[str, Any]:
+        """The head of an answer of OpenAI's chat and completions."""
         return {
             "id": self.id,
             "object": kind,
@@ -46,80 +39,111 @@ class Identity:
         }
 
 
-def identity(release: Release) -> Identity:
-    """A new answer's identity. The fingerprint names the build, as OpenAI's names a back end."""
+def identity(prefix: str, *, model: str, build: str) -> Identity:
+    """A new answer's identity. `prefix` is its API's; `build`, a digest, makes the fingerprint, as
+    OpenAI's names a back end."""
     return Identity(
-        id=f"chatcmpl-{secrets.token_hex(12)}",
+        id=prefix + secrets.token_hex(12),
         created=int(time.time()),
-        model=release.model,
-        system_fingerprint=release.build.digest[:12],
+        model=model,
+        system_fingerprint=build[:12],
     )
 
 
-class EventWriter:
-    """Turns the chunks of one answer into events; `usage` as `stream_options.include_usage`."""
-
-    def __init__(self, who: Identity, *, usage: bool) -> None:
-        self._usage = usage
-        # The same for every chunk of an answer, and so written once.
-        self._head = "data: " + _dumps(who.fields("chat.completion.chunk"))[:-1] + ',"choices":'
-        self._tail = (',"usage":null}' if usage else "}") + "\n\n"
-
-    def write(self, chunk: Mapping[str, Any]) -> bytes:
-        """The event of a chunk; nothing for a usage chunk that was not asked for."""
-        if chunk["choices"]:
-            return f"{self._head}{_dumps(chunk['choices'])}{self._tail}".encode()
-        if self._usage and chunk.get("usage"):
-            return f'{self._head}[],"usage":{_dumps(chunk["usage"])}}}\n\n'.encode()
-        return b""
-
-
 @dataclass(slots=True)
-class _Choice:
-    """The one choice of a plain answer, growing with each chunk."""
+class Choice:
+    """One of the answers, growing with each chunk. `tool_calls` are by their index; `stop` is the
+    stop sequence that ended it, where the engine says so (vLLM does, as `stop_reason`)."""
 
     content: list[str] = field(default_factory=list)
     tool_calls: dict[int, dict[str, Any]] = field(default_factory=dict)
-    logprobs: list[Any] = field(default_factory=list)
+    logprobs: list[dict[str, Any]] = field(default_factory=list)
     finish_reason: str | None = None
+    stop: str | None = None
+
+    @property
+    def text(self) -> str:
+        return "".join(self.content)
+
+    @property
+    def calls(self) -> list[dict[str, Any]]:
+        return [call for _, call in sorted(self.tool_calls.items())]
 
     def add(self, part: Mapping[str, Any]) -> None:
         delta = part["delta"]
-        if delta.get("content"):
-            self.content.append(delta["content"])
-        for call in delta.get("tool_calls") or ():
-            self._add_call(call)
+        if text := delta.get("content"):
+            self.content.append(text)
+        if calls := delta.get("tool_calls"):
+            for call in calls:
+                self._add_call(call)
         if part.get("logprobs"):
             self.logprobs += part["logprobs"].get("content") or ()
-        self.finish_reason = part.get("finish_reason") or self.finish_reason
+        if finish := part.get("finish_reason"):
+            self.finish_reason = finish
+            reason = part.get("stop_reason")
+            self.stop = reason if isinstance(reason, str) else None
 
     def _add_call(self, call: Mapping[str, Any]) -> None:
         """A call comes in pieces: id and name first, then its arguments bit by bit."""
-        whole = self.tool_calls.setdefault(call["index"], {"type": "function", "function": {}})
-        if call.get("id"):
-            whole["id"] = call["id"]
-        for name, text in (call.get("function") or {}).items():
-            whole["function"][name] = whole["function"].get(name, "") + text
-
-    def message(self) -> dict[str, Any]:
-        message: dict[str, Any] = {"role": "assistant", "content": "".join(self.content)}
-        if self.tool_calls:
-            message["content"] = message["content"] or None
-            message["tool_calls"] = [call for _, call in sorted(self.tool_calls.items())]
-        return message
+        new = {"id": "", "type": "function", "function": {"name": "", "arguments": ""}}
+        whole = self.tool_calls.setdefault(call["index"], new)
+        whole["id"] = call.get("id") or whole["id"]
+        function = call.get("function") or {}
+        for name in ("name", "arguments"):
+            whole["function"][name] += function.get(name) or ""
 
 
-async def assemble(chunks: AsyncIterable[Mapping[str, Any]], who: Identity) -> dict[str, Any]:
-    """The plain answer that a whole stream amounts to."""
-    choice, usage = _Choice(), None
-    async for chunk in chunks:
-        usage = chunk.get("usage") or usage
+@dataclass(slots=True)
+class Answer:
+    """What the chunks so far amount to. `usage` is empty until the engine has counted."""
+
+    choices: dict[int, Choice] = field(default_factory=dict)
+    usage: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def first(self) -> Choice:
+        return self.choices.get(0) or Choice()
+
+    def in_order(self) -> list[tuple[int, Choice]]:
+        return sorted(self.choices.items()) or [(0, Choice())]
+
+    def add(self, chunk: Mapping[str, Any]) -> None:
         for part in chunk["choices"]:
-            choice.add(part)
-    whole = {
-        "index": 0,
-        "message": choice.message(),
-        "logprobs": {"content": choice.logprobs} if choice.logprobs else None,
-        "finish_reason": choice.finish_reason,
-    }
-    return {**who.fields("chat.completion"), "choices": [whole], "usage": usage}
+            index = part["index"]
+            if index not in self.choices:
+                self.choices[index] = Choice()
+            self.choices[index].add(part)
+        if usage := chunk.get("usage"):
+            self._count(usage)
+
+    def _count(self, usage: Mapping[str, Any]) -> None:
+        """llama.cpp counts each choice by itself; they share the prompt."""
+        written = self.usage.get("completion_tokens", 0) + usage.get("completion_tokens", 0)
+        asked = usage.get("prompt_tokens", 0)
+        self.usage = {
+            **usage,
+            "prompt_tokens": asked,
+            "completion_tokens": written,
+            "total_tokens": asked + written,
+        }
+
+
+async def collect(chunks: AsyncIterable[Mapping[str, Any]]) -> Answer:
+    """The answer that a whole stream amounts to."""
+    answer = Answer()
+    async for chunk in chunks:
+        answer.add(chunk)
+    return answer
+
+
+def tokens(content: Iterable[Mapping[str, Any]] | None, top: int) -> list[dict[str, Any]]:
+    """OpenAI's fields of the tokens in a chunk's `logprobs.content`, each with its `top` likeliest;
+    llama.cpp adds ids of its own."""
+    return [
+        _token(one) | {"top_logprobs": [_token(t) for t in one.get("top_logprobs", ())[:top]]}
+        for one in content or ()
+    ]
+
+
+def _token(one: Mapping[str, Any]) -> dict[str, Any]:
+    return {"token": one["token"], "logprob": one["logprob"], "bytes": one.get("bytes")}

@@ -12,20 +12,25 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from residency.errors import EngineUnavailable, ResidencyError
-from residency.serve.chat import ChatCompletions
+from residency.serve import access
+from residency.serve.apis import DIALECTS
+from residency.serve.apis.messages import parse_count
+from residency.serve.embed import Embeddings
 from residency.serve.errors import RequestError, fault_of
 from residency.serve.gateway import Gateway
-from residency.serve.question import check_model
+from residency.serve.path import Path, read_body
 from residency.serve.reply import fault_response
-from residency.types import Release
 
 
 def create_app(gateway: Gateway) -> Starlette:
-    """The gateway as an ASGI application. The engine's life is the caller's affair."""
+    """The gateway as an ASGI application. The engines' life is the caller's affair."""
     endpoints = _Endpoints(gateway)
+    asked = [Route(one.path, Path(gateway, one), methods=["POST"]) for one in DIALECTS]
     app = Starlette(
         routes=[
-            Route("/v1/chat/completions", ChatCompletions(gateway), methods=["POST"]),
+            *asked,
+            Route("/v1/embeddings", Embeddings(gateway), methods=["POST"]),
+            Route("/v1/messages/count_tokens", endpoints.count_tokens, methods=["POST"]),
             Route("/v1/models", endpoints.models, methods=["GET"]),
             Route("/v1/models/{id:path}", endpoints.model, methods=["GET"]),
             Route("/health", endpoints.health, methods=["GET"]),
@@ -45,32 +50,48 @@ class _Endpoints:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
 
-    async def models(self, _: Request) -> Response:
-        return JSONResponse({"object": "list", "data": [_listing(self._gateway.release)]})
+    async def models(self, request: Request) -> Response:
+        """The models that exist for the caller's key."""
+        caller = self._gateway.authenticate(request.headers)
+        names = access.visible(caller, self._gateway.models)
+        return JSONResponse({"object": "list", "data": [self._listing(one) for one in names]})
 
     async def model(self, request: Request) -> Response:
-        check_model(request.path_params["id"], self._gateway.release)
-        return JSONResponse(_listing(self._gateway.release))
+        caller, name = self._gateway.authenticate(request.headers), request.path_params["id"]
+        access.allow_model(caller, name, self._gateway.models)
+        return JSONResponse(self._listing(name))
+
+    def _listing(self, name: str) -> dict[str, Any]:
+        release = self._gateway.fleet.release(name)
+        created = int(datetime.fromisoformat(release.created).timestamp()) if release else 0
+        return {"id": name, "object": "model", "created": created, "owned_by": "residency"}
+
+    async def count_tokens(self, request: Request) -> Response:
+        """Anthropic's count of a prompt's tokens, exact."""
+        gateway = self._gateway
+        caller = gateway.authenticate(request.headers)
+        asked = parse_count(await read_body(request, gateway.settings.body_limit))
+        gateway.check(asked, caller)
+        async with gateway.fleet.lease(asked.model) as station:
+            if station.window is None:
+                raise RequestError(
+                    f"the tokens of {asked.model} cannot be counted here", code="not_supported"
+                )
+            return JSONResponse({"input_tokens": await station.window.count(asked)})
 
     async def health(self, _: Request) -> Response:
         """The process lives."""
         return JSONResponse({"status": "ok"})
 
     async def ready(self, _: Request) -> Response:
-        """The engine answers and we take work; else 503 with the reason."""
-        self._gateway.refuse_when_draining()
-        if not await self._gateway.client().health():
-            raise EngineUnavailable("the engine does not answer", hint="it is being watched; wait")
-        return JSONResponse({"status": "ready", "model": self._gateway.release.model})
-
-
-def _listing(release: Release) -> dict[str, Any]:
-    return {
-        "id": release.model,
-        "object": "model",
-        "created": int(datetime.fromisoformat(release.created).timestamp()),
-        "owned_by": "residency",
-    }
+        """The engines answer and we take work; else 503 with the reason."""
+        self._gateway.refuse_when_unable()
+        if down := await self._gateway.fleet.unwell():
+            words = "; ".join(f"{name}: {why}" for name, why in down.items())
+            raise EngineUnavailable(words, hint="it is being watched; wait")
+        refused = self._gateway.fleet.refused()
+        more = {"refused": refused} if refused else {}
+        return JSONResponse({"status": "ready", "models": list(self._gateway.models), **more})
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

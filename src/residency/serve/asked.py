@@ -12,7 +12,7 @@ from typing import Any, Literal
 from residency.config import ContextPolicy
 from residency.types import Message
 
-Api = Literal["chat", "completions", "responses", "messages"]
+Api = Literal["chat", "completions", "responses", "messages", "embeddings"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +32,9 @@ class Wishes:
 class Asked:
     """`options` are fields of the engine's request under OpenAI's names (temperature, max_tokens,
     stop, tools, ...). `prompt` is that of `/v1/completions`, which has no `messages`. `n` is the
-    number of choices; `usage` says that a stream is to end with the token counts."""
+    number of choices; `usage` says that a stream is to end with the token counts. `subject` is the
+    person whom the call is about, `tags` the client's own notes, and `echo` what the answer repeats
+    of the request."""
 
     api: Api
     model: str
@@ -42,6 +44,9 @@ class Asked:
     n: int = 1
     stream: bool = False
     usage: bool = False
+    subject: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    echo: Mapping[str, Any] = field(default_factory=dict)
     wishes: Wishes = Wishes()
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from http import HTTPStatus
 from typing import Any, Literal
 
 from residency.errors import (
+    EgressRefused,
     EngineError,
     EngineLoadError,
     EngineRejected,
@@ -21,7 +23,8 @@ RETRY_SECONDS = 2
 
 
 class RequestError(InputError):
-    """The client's request cannot be answered as it stands.
+    """The client's request cannot be answered: as it stands, or (with a status from 500 on, which
+    makes it the gateway's fault) now.
 
     `status` is the HTTP status; `code` and `param` are OpenAI's; `headers` go out with it.
     """
@@ -84,6 +87,7 @@ _SERVER_FAULTS: tuple[tuple[type[ResidencyError], int, Party, str], ...] = (
     (EngineTimeout, 504, "engine", "engine_timeout"),
     (EngineError, 500, "engine", "engine_error"),
     (ClosingError, 503, "gateway", "shutting_down"),
+    (EgressRefused, 403, "gateway", "may_not_leave"),
     (ResidencyError, 500, "gateway", "internal_error"),
 )
 
@@ -92,6 +96,8 @@ def fault_of(error: Exception) -> Fault:
     """How `error` is told to the client. What we did not foresee is a fault of the gateway."""
     if isinstance(error, RequestError):
         fault = _client_fault(error.message, error.status, error.code, error.param)
+        if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            fault = replace(fault, party="gateway", type="server_error")
         return replace(fault, more=error.headers)
     if isinstance(error, EngineRejected):
         return _rejection(error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -11,15 +11,15 @@ Chunk = dict[str, Any]
 _AHEAD = 16
 
 
-async def merged(streams: Sequence[AsyncIterator[Chunk]]) -> AsyncIterator[Chunk]:
+async def merged(streams: Sequence[AsyncGenerator[Chunk]]) -> AsyncGenerator[Chunk]:
     """The chunks of all `streams`, each chunk's choice under the number of its stream.
 
     What one of them raises ends all; leaving early closes all.
     """
     queue: asyncio.Queue[Chunk | None] = asyncio.Queue(_AHEAD)
 
-    async def pump(index: int, stream: AsyncIterator[Chunk]) -> None:
-        async with aclosing(stream) as chunks:  # type: ignore[type-var]
+    async def pump(index: int, stream: AsyncGenerator[Chunk]) -> None:
+        async with aclosing(stream) as chunks:
             async for chunk in chunks:
                 await queue.put(_numbered(chunk, index))
 

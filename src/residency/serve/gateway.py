@@ -1,43 +1,76 @@
-"""What the endpoints share: the release, the way to its engine, and whether we still take work."""
+"""What the requests of an endpoint share: who may ask, whose turn it is, which models there are."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
-from typing import Protocol
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
-from residency.engines.client import EngineClient
-from residency.serve.errors import ClosingError
-from residency.types import Release
+from residency.config import ServedModel, ServeSettings
+from residency.errors import EngineLoadError, EngineTimeout, EngineUnavailable
+from residency.serve import access, routing
+from residency.serve.admission import Admission
+from residency.serve.asked import Asked, Caller
+from residency.serve.breaker import Breaker
+from residency.serve.errors import ClosingError, RequestError
+from residency.serve.fleet import Fleet
+from residency.serve.keys import KeyRing
+from residency.serve.ledger import Ledger
+from residency.serve.limits import Limits
+from residency.serve.spending import account, most_tokens, prompt_bound
+from residency.serve.visit import Visit
+from residency.traffic import pii
+from residency.traffic.writer import Recorder
+
+REMOTE_SLOTS = 64
+"""Requests that an API elsewhere may have at work at once."""
+LONGEST_ANSWER = 16_384
+"""Tokens that an answer of an API elsewhere may have where the request sets no limit."""
+_MODEL_FAILED = (EngineUnavailable, EngineTimeout, EngineLoadError)
 
 
-class Upstream(Protocol):
-    """Where the engine is."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Books:
+    """What is written down: keys, budgets, exchanges; None where the settings don't ask for it."""
 
-    def client(self) -> EngineClient:
-        """The client of the running engine. Raises `EngineUnavailable` that says why there is
-        none."""
+    ring: KeyRing | None = None
+    ledger: Ledger | None = None
+    recorder: Recorder | None = None
 
 
 class Gateway:
-    """`timeout` in seconds for a whole answer. Once `draining`, new work is refused; `closing`
-    ends what is still at work."""
+    """Belongs to one event loop. Once `draining`, new work is refused; `closing` ends what is still
+    at work."""
 
-    def __init__(self, release: Release, upstream: Upstream, *, timeout: float) -> None:
-        self.release = release
-        self.timeout = timeout
-        self.client = upstream.client
+    def __init__(
+        self,
+        settings: ServeSettings,
+        models: Mapping[str, ServedModel],
+        fleet: Fleet,
+        books: Books,
+        *,
+        sealed: bool = False,
+    ) -> None:
+        routing.check(models)
+        self.settings = settings
+        self.models = models
+        self.fleet = fleet
+        self.books = books
         self.closing = asyncio.Event()
         self.draining = False
+        self._sealed = sealed
+        self._limits = Limits()
+        self._admissions: dict[str, Admission] = {}
+        self._breakers: dict[str, Breaker] = {}
         self._at_work = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
     @contextlib.contextmanager
     def working(self) -> Iterator[None]:
-        """Count one request as at work. Raises `ClosingError` once we are draining."""
-        self.refuse_when_draining()
+        """Count one request as at work."""
         self._at_work += 1
         self._idle.clear()
         try:
@@ -47,9 +80,18 @@ class Gateway:
             if not self._at_work:
                 self._idle.set()
 
-    def refuse_when_draining(self) -> None:
+    def refuse_when_unable(self) -> None:
+        """Raises `ClosingError` once we are draining, and `RequestError` (503) while exchanges can
+        no longer be kept: what is accepted is recorded."""
         if self.draining:
             raise ClosingError("the gateway is shutting down", hint="ask another, or ask later")
+        if self.books.recorder and self.books.recorder.full:
+            raise RequestError(
+                "the traffic store cannot be written, and no more can be kept in memory",
+                status=503,
+                code="record_stalled",
+                headers={"retry-after": "5"},
+            )
 
     async def drain(self, seconds: float) -> None:
         """Take no more work; wait up to `seconds`, or until `closing` is set, for what is at work;
@@ -60,3 +102,98 @@ class Gateway:
         await asyncio.wait({idle, closing}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         self.closing.set()
         await asyncio.wait({idle, closing})
+
+    def authenticate(self, headers: Mapping[str, str]) -> Caller:
+        return access.authenticate(headers, self.books.ring, time.time())
+
+    def check(self, asked: Asked, caller: Caller) -> None:
+        """Raises `RequestError` for a model that is not the caller's, and for too many messages."""
+        access.allow_model(caller, asked.model, self.models)
+        if len(asked.messages) > self.settings.message_limit:
+            raise RequestError(
+                f"{len(asked.messages)} messages; at most {self.settings.message_limit} are read",
+                code="too_many_messages",
+                param="messages",
+            )
+
+    def rate_headers(self, caller: Caller) -> dict[str, str]:
+        return self._limits.headers(caller, time.monotonic())
+
+    @contextlib.contextmanager
+    def limited(self, visit: Visit) -> Iterator[None]:
+        """Count the request and its tokens against its caller's limits: at most before, and as many
+        as there were after."""
+        asked, caller = visit.asked, visit.caller
+        assert asked is not None
+        most = most_tokens(asked, self.longest_answer(asked.model))
+        self._limits.take(caller, most, time.monotonic())
+        try:
+            yield
+        finally:
+            used = visit.answer.usage.get("total_tokens", 0)
+            self._limits.settle(caller, most, used, time.monotonic())
+
+    def longest_answer(self, model: str) -> int:
+        """How long an answer may be where the request does not say, in tokens."""
+        release = self.fleet.release(model)
+        return release.max_tokens if release else LONGEST_ANSWER
+
+    def most(self, asked: Asked, model: str) -> tuple[int, int]:
+        """Tokens of prompt and of answers that `asked` cannot exceed at `model`."""
+        answer = int(asked.options.get("max_tokens") or self.longest_answer(model))
+        return prompt_bound(asked), asked.n * answer
+
+    def route(self, asked: Asked, caller: Caller) -> routing.Route:
+        """Where the request may go. Raises `RequestError`."""
+        now = asyncio.get_running_loop().time()
+        down = {n: "it kept failing" for n, b in self._breakers.items() if not b.permits(now)}
+        known = routing.Known(
+            down=down | self.fleet.down(), left=self._money_left(), sealed=self._sealed
+        )
+        return routing.route(asked, caller, self.models, known, lambda: has_personal_data(asked))
+
+    def _money_left(self) -> dict[str, float]:
+        ledger, now = self.books.ledger, time.time()
+        if ledger is None:
+            return {}
+        budgets = {n: m.budget for n, m in self.models.items() if m.budget is not None}
+        return {n: budget - ledger.spent(account(n), now) for n, budget in budgets.items()}
+
+    def admission(self, model: str) -> Admission:
+        """The queue before `model`."""
+        if model not in self._admissions:
+            slots = self.fleet.slots(model) or REMOTE_SLOTS
+            self._admissions[model] = Admission(
+                slots,
+                self.settings.queue,
+                self.settings.wait,
+                **({} if self.books.ring else {"share": 1.0}),
+            )
+        return self._admissions[model]
+
+    @contextlib.contextmanager
+    def judged(self, model: str) -> Iterator[None]:
+        """Let the breaker of `model` know how asking it went; what is the client's fault, or the
+        end of its patience, says nothing."""
+        clock = asyncio.get_running_loop().time
+        self._breakers[model] = self._breaker(model).asked(clock())
+        try:
+            yield
+        except _MODEL_FAILED:
+            self._breakers[model] = self._breaker(model).failed(clock())
+            raise
+        self._breakers[model] = self._breaker(model).succeeded()
+
+    def _breaker(self, model: str) -> Breaker:
+        return self._breakers.get(model, Breaker())
+
+    def record(self, visit: Visit) -> None:
+        """Keep the exchange; it never waits."""
+        recorder = self.books.recorder
+        if recorder and (exchange := visit.exchange()):
+            recorder.offer(exchange)
+
+
+def has_personal_data(asked: Asked) -> bool:
+    texts = [one.content for one in asked.messages] + ([asked.prompt] if asked.prompt else [])
+    return any(pii.find(text) for text in texts)

@@ -35,6 +35,10 @@ ON CONFLICT DO UPDATE SET used = used + :amount WHERE used + :amount <= :limit
 """
 
 
+class OverBudget(RequestError):
+    """It may cost more than what is left; a cheaper model may do."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reservation:
     """`amount`, in billionths, that an account may spend; to be settled once."""
@@ -73,7 +77,7 @@ class Ledger:
         with self._errors():
             done = self._db.execute(_RESERVE, values).rowcount
         if not done:
-            raise RequestError(
+            raise OverBudget(
                 f"the budget of {account} for {month} is {limit:g}, "
                 f"{self.spent(account, now):g} is used, and this request may cost {amount:g}",
                 status=429,

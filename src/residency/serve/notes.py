@@ -13,7 +13,8 @@ class Notes:
     `context` is the receipt of what was dropped or summarised; `guards` are the events of the
     guards, in order; `routes` are the models tried, the last of which answered; `finish` says how
     the answer ended where OpenAI's `finish_reason` has no word for it (such as "deadline");
-    `determinism` is what was guaranteed; `queued` is the wait for a turn, in seconds.
+    `determinism` is what was guaranteed; `usage` is "estimated" where the engine was left before
+    it had counted; `queued` is the wait for a turn, in seconds.
     """
 
     context: dict[str, Any] | None = None
@@ -21,6 +22,7 @@ class Notes:
     routes: list[str] = field(default_factory=list)
     finish: str = ""
     determinism: str = ""
+    usage: str = ""
     queued: float = 0.0
 
     def facts(self) -> dict[str, Any]:
@@ -31,5 +33,6 @@ class Notes:
             "routes": self.routes,
             "finish": self.finish,
             "determinism": self.determinism,
+            "usage": self.usage,
         }
         return {name: value for name, value in every.items() if value}

@@ -2,68 +2,53 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+from residency.serve.asked import Asked
 from residency.serve.errors import RequestError
-from residency.serve.schema import ChatMessage, ChatRequest
-from residency.types import Message, Release, with_system
+from residency.types import Release, with_system
 
 # The gate measures greedy answers, so that is what a client gets who asks for nothing else.
 TEMPERATURE = 0.0
 SEED = 0
 
-_PASSED_ON = (
-    "top_p",
-    "stop",
-    "frequency_penalty",
-    "presence_penalty",
-    "logprobs",
-    "top_logprobs",
-    "response_format",
-    "tools",
-    "tool_choice",
-)
+
+def opened(asked: Asked, release: Release) -> Asked:
+    """`asked` with the release's system message, if the client sent none; itself otherwise."""
+    messages = with_system(asked.messages, release.system) if asked.messages else ()
+    return replace(asked, messages=messages) if len(messages) > len(asked.messages) else asked
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Question:
-    """`body` is the engine's; `system_added` says that the release's system message was put in."""
-
-    body: dict[str, Any]
-    system_added: bool
-
-
-def compose(asked: ChatRequest, release: Release) -> Question:
-    """The engine's request for `asked`. Raises `RequestError` when it is for another model."""
-    check_model(asked.model, release)
-    given = tuple(_message(one) for one in asked.messages)
-    opened = with_system(given, release.system)
-    body = asked.model_dump(include=set(_PASSED_ON), exclude_none=True)
-    limit = asked.max_completion_tokens or asked.max_tokens or release.max_tokens
-    body |= {
-        "model": release.model,
-        "messages": [one.to_dict() for one in opened],
-        "temperature": TEMPERATURE if asked.temperature is None else asked.temperature,
-        "seed": SEED if asked.seed is None else asked.seed,
-        "max_tokens": limit,
-    }
-    return Question(body=body, system_added=len(opened) > len(given))
+def body_of(asked: Asked, release: Release | None) -> dict[str, Any]:
+    """The engine's request: that of `/v1/completions` if `asked` has a prompt, which goes to the
+    engine as it stands, else that of chat. An API's own defaults (no `release`) stay its own."""
+    body: dict[str, Any] = {"model": asked.model}
+    if release:
+        body = {
+            "model": release.model,
+            "temperature": TEMPERATURE,
+            "seed": SEED,
+            "max_tokens": release.max_tokens,
+        }
+    body |= asked.options
+    if asked.prompt is None:
+        return body | {"messages": [one.to_dict() for one in asked.messages]}
+    if body.get("logprobs"):
+        body["logprobs"] = body.pop("top_logprobs")
+    return body | {"prompt": asked.prompt}
 
 
-def check_model(name: str, release: Release) -> None:
-    """Raises `RequestError` (404) unless `name` is the model that is served."""
-    if name != release.model:
+def check_able(asked: Asked, template: Mapping[str, Any]) -> None:
+    """Raises `RequestError` when tools are given to a model whose chat template has no place for
+    them: llama.cpp answers as if there were none, even to `tool_choice: "required"`.
+
+    `template` is `chat_template_caps` of the engine's `/props`; vLLM has none.
+    """
+    if "tools" in asked.options and not template.get("supports_tools", True):
         raise RequestError(
-            f"the model {name!r} is not served here; known: {release.model}",
-            status=404,
-            code="model_not_found",
-            param="model",
+            f"{asked.model} cannot call tools: its chat template leaves them out",
+            code="tools_not_supported",
+            param="tools",
         )
-
-
-def _message(one: ChatMessage) -> Message:
-    """A developer message is what OpenAI renamed the system message to; templates know `system`."""
-    extra = one.model_dump(include={"name", "tool_calls", "tool_call_id"}, exclude_none=True)
-    role = "system" if one.role == "developer" else one.role
-    return Message(role=role, content=one.content or "", extra=extra)

@@ -9,13 +9,18 @@ from typing import Any
 
 from starlette.datastructures import MutableHeaders
 from starlette.responses import JSONResponse
-from starlette.types import Send
+from starlette.types import Message, Send
 
-from residency.serve import answer
+from residency.serve.apis.dialect import Writer
 from residency.serve.errors import Fault
 
 # A client that does not read cannot be told more; its connection is closed then.
 _LAST_WORD_SECONDS = 1.0
+_READ_SECONDS = 30.0
+
+
+class SlowClient(Exception):
+    """The client did not read what it was sent; its slot is wanted by others."""
 
 
 def fault_response(fault: Fault) -> JSONResponse:
@@ -24,44 +29,56 @@ def fault_response(fault: Fault) -> JSONResponse:
 
 
 class Reply:
-    """Sends one answer; `started` once its status has gone out and cannot be changed."""
+    """Sends one answer; `started` once its status has gone out and cannot be changed; `writer` is
+    that of an open stream. `headers` may be added to until then.
+
+    Each of its methods raises `SlowClient` where the client does not read for half a minute.
+    """
 
     def __init__(self, send: Send, headers: Mapping[str, str]) -> None:
         self._send = send
-        self._headers = headers
+        self.headers = dict(headers)
         self.started = False
+        self.writer: Writer | None = None
 
-    async def json(self, body: Mapping[str, Any]) -> None:
+    async def json(self, body: Mapping[str, Any], status: int = 200) -> None:
         """Send the whole answer."""
-        response = JSONResponse(body, headers=self._headers)
+        response = JSONResponse(body, headers=self.headers)
         self.started = True
         await self._send(
-            {"type": "http.response.start", "status": 200, "headers": response.raw_headers}
+            {"type": "http.response.start", "status": status, "headers": response.raw_headers}
         )
         await self._body(bytes(response.body), more=False)
 
-    async def open_stream(self) -> None:
+    async def open_stream(self, writer: Writer) -> None:
         """Send the head of a stream of events."""
-        headers = MutableHeaders(self._headers)
+        headers = MutableHeaders(self.headers)
         headers["content-type"] = "text/event-stream; charset=utf-8"
         headers["cache-control"] = "no-cache"
-        self.started = True
+        self.started, self.writer = True, writer
         await self._send({"type": "http.response.start", "status": 200, "headers": headers.raw})
+        await self.event(writer.first())
 
     async def event(self, event: bytes) -> None:
         """Send one event of an open stream."""
         if event:
             await self._body(event, more=True)
 
-    async def close_stream(self) -> None:
+    async def close_stream(self, last: bytes) -> None:
         """End a stream whose answer is complete."""
-        await self._body(answer.DONE, more=False)
+        await self._body(last, more=False)
 
-    async def break_off(self, fault: Fault) -> None:
-        """End a stream with an error event and without its `[DONE]`."""
+    async def break_off(self, last: bytes) -> None:
+        """End a stream that failed."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LAST_WORD_SECONDS):
-                await self._body(answer.event(fault.body()), more=False)
+                await self._body(last, more=False)
 
     async def _body(self, body: bytes, *, more: bool) -> None:
-        await self._send({"type": "http.response.body", "body": body, "more_body": more})
+        message: Message = {"type": "http.response.body", "body": body, "more_body": more}
+        sending = self._send(message)
+        try:
+            async with asyncio.timeout(_READ_SECONDS):
+                await sending
+        except TimeoutError:
+            raise SlowClient from None

@@ -11,54 +11,82 @@ import contextlib
 import errno
 import signal
 import socket
-from collections.abc import Callable, Iterator
-from ipaddress import ip_address
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import uvicorn
 
-from residency.config import EngineSettings, ServeSettings
-from residency.engines.base import EngineSpec
-from residency.engines.llama_cpp import LlamaCpp
-from residency.engines.supervisor import State, Supervisor
+from residency import audit
+from residency.config import ServedModel, ServeSettings, Settings
 from residency.errors import InputError
 from residency.progress import say
+from residency.serve import exposure, keys, routing
 from residency.serve.app import create_app
-from residency.serve.gateway import Gateway
-from residency.types import Release
+from residency.serve.fleet import Fleet
+from residency.serve.gateway import Books, Gateway
+from residency.serve.keys import KeyRing
+from residency.serve.launch import launcher
+from residency.serve.ledger import FILE_NAME, Ledger
+from residency.store import Store
+from residency.traffic import store as traffic_store
+from residency.traffic.store import TrafficStore
+from residency.traffic.writer import Recorder
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def serve(
-    release: Release,
-    model_file: Path,
-    engine: EngineSettings,
-    settings: ServeSettings,
+    workspace: Path,
+    settings: Settings,
     *,
     ready: Callable[[str], None] | None = None,
 ) -> None:
-    """Serve `release` until a signal ends it; call from the main thread.
+    """Serve what section [serve] of `settings` names until a signal ends it; call from the main
+    thread.
 
-    `ready` is called with the endpoint's URL once the engine answers; `/health` answers before.
-    Raises `InputError` where it cannot listen, and what prevents the engine's first start.
+    `ready` is called with the endpoint's URL once every engine answers; `/health` answers before.
+    Raises `InputError` where it may not or cannot listen, and what prevents a first start.
     """
-    spec = EngineSpec(
-        model=model_file,
-        alias=release.model,
-        context=release.context,
-        slots=engine.slots,
-        threads=engine.threads,
-        server=engine.server,
-        sha256=release.build.digest,
-    )
-    with listen(settings.host, settings.port) as sock:
-        asyncio.run(_run(release, spec, settings, sock, ready))
+    store = Store(workspace)
+    models = settings.serve.models or {settings.name: ServedModel()}
+    routing.check(models)
+    exposure.check_tls(settings.serve)
+    if missing := exposure.check(settings.serve):
+        audit.append(workspace, "endpoint exposed", audit.operator(), {"missing": missing})
+    with (
+        listen(settings.serve.host, settings.serve.port) as sock,
+        kept(store.root, settings.serve, models) as books,
+    ):
+        launch = launcher(store, settings.engine)
+        fleet = Fleet(store, models, settings.serve, launch, slots=settings.engine.slots)
+        gateway = Gateway(settings.serve, models, fleet, books, sealed=settings.sealed)
+        asyncio.run(_run(gateway, settings.name, sock, ready))
+
+
+@contextlib.contextmanager
+def kept(
+    folder: Path, settings: ServeSettings, models: Mapping[str, ServedModel]
+) -> Iterator[Books]:
+    """The books that the settings ask for, in the workspace's `folder`; written up and closed at
+    the end."""
+    folder.mkdir(exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        ring = KeyRing(folder / keys.FILE_NAME) if settings.keys else None
+        ledger = recorder = None
+        if ring or any(one.budget is not None for one in models.values()):
+            ledger = Ledger(folder / FILE_NAME)
+            stack.callback(ledger.close)
+        if settings.record != "none":
+            traffic = TrafficStore(folder / traffic_store.FILE_NAME)
+            stack.callback(traffic.close)
+            recorder = Recorder(traffic, mode=settings.record, retention_days=settings.retention)
+            stack.callback(recorder.close)
+        yield Books(ring=ring, ledger=ledger, recorder=recorder)
 
 
 def listen(host: str, port: int) -> socket.socket:
     """A socket that listens on `host` and `port` (0: any that is free). Raises `InputError`."""
-    address = _loopback(host)
+    address = exposure.address(host)
     sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -74,64 +102,44 @@ def listen(host: str, port: int) -> socket.socket:
     return sock
 
 
-def _loopback(host: str) -> str:
-    """The address of `host`. Raises `InputError` unless it is this machine's own."""
-    address = "127.0.0.1" if host == "localhost" else host
-    with contextlib.suppress(ValueError):
-        if ip_address(address).is_loopback:
-            return address
-    raise InputError(
-        f"serve.host: {host} is not a loopback address, and the endpoint has no keys and no TLS",
-        hint='use host = "127.0.0.1"',
-    )
-
-
 async def _run(
-    release: Release,
-    spec: EngineSpec,
-    settings: ServeSettings,
-    sock: socket.socket,
-    ready: Callable[[str], None] | None,
+    gateway: Gateway, name: str, sock: socket.socket, ready: Callable[[str], None] | None
 ) -> None:
-    supervisor = Supervisor(LlamaCpp(spec), timeout=settings.timeout, on_change=_tell)
-    gateway = Gateway(release, supervisor, timeout=settings.timeout)
-    server = _Server(gateway, drain=settings.drain)
+    server = _Server(gateway)
     http = asyncio.create_task(server.serve(sockets=[sock]))
-    loading = asyncio.create_task(supervisor.start())
+    loading = asyncio.create_task(gateway.fleet.start())
     try:
         await asyncio.wait({http, loading}, return_when=asyncio.FIRST_COMPLETED)
         if loading.done():
             loading.result()
-            url = _url(sock)
-            say(f"serving {release.model} on {url}")
+            url = _url(sock, secure=bool(gateway.settings.tls_certificate))
+            say(f"serving {', '.join(gateway.models)} on {url}")
             if ready:
                 ready(url)
     finally:
         server.should_exit = server.should_exit or _failed(loading)
         await http
         loading.cancel()
-        await supervisor.stop()
+        await asyncio.gather(loading, return_exceptions=True)
+        await gateway.fleet.stop()
 
 
 def _failed(task: asyncio.Task[None]) -> bool:
     return task.done() and task.exception() is not None
 
 
-def _url(sock: socket.socket) -> str:
+def _url(sock: socket.socket, *, secure: bool) -> str:
     host, port = sock.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def _tell(state: State, words: str) -> None:
-    if state == "waiting":
-        say(f"engine: {words}")
+    scheme = "https" if secure else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 class _Server(uvicorn.Server):
     """uvicorn, with an end of our own: it would close its listener at once, and so refuse new
     clients without a reason."""
 
-    def __init__(self, gateway: Gateway, *, drain: float) -> None:
+    def __init__(self, gateway: Gateway) -> None:
+        settings = gateway.settings
         config = uvicorn.Config(
             create_app(gateway),
             lifespan="off",
@@ -139,10 +147,11 @@ class _Server(uvicorn.Server):
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=1,
+            ssl_certfile=settings.tls_certificate or None,
+            ssl_keyfile=settings.tls_key or None,
         )
         super().__init__(config)
         self._gateway = gateway
-        self._drain = drain
         self._draining: asyncio.Task[None] | None = None
 
     @contextlib.contextmanager
@@ -165,5 +174,5 @@ class _Server(uvicorn.Server):
 
     async def _leave(self) -> None:
         say("shutting down: work in progress is finished; again to break it off")
-        await self._gateway.drain(self._drain)
+        await self._gateway.drain(self._gateway.settings.drain)
         self.should_exit = True

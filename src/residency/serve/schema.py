@@ -1,26 +1,73 @@
-"""The body of a chat request, checked at the edge: what would be ignored is refused.
+"""How bodies are read: what would be ignored is refused, and a refusal names its cause.
 
-Fields, ranges and defaults are those of OpenAI's chat completions API; null means not given.
+Ranges and defaults are those of OpenAI's API; null means not given.
 """
 
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Self, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
+from residency.config import ContextPolicy, Seconds
+from residency.serve.asked import Wishes
 from residency.serve.errors import RequestError
 
 # llama.cpp's seeds are 32-bit, and the highest one means "random".
 HIGHEST_SEED = 2**32 - 2
+MAX_CHOICES = 8
 MAX_STOPS = 4
+MAX_FAULTS = 100
+MAX_NAME = 64
 
 
-def _invalid(message: str) -> PydanticCustomError:
+def invalid(message: str) -> PydanticCustomError:
+    """What a validator raises."""
     return PydanticCustomError("invalid_value", "{reason}", {"reason": message})
+
+
+def refuse(why: str) -> BeforeValidator:
+    """For a field of the API that is not offered: null alone passes."""
+
+    def check(value: Any) -> Any:
+        if value is not None:
+            raise invalid(why)
+        return value
+
+    return BeforeValidator(check)
+
+
+def by_type(*kinds: str, default: str = "") -> Discriminator:
+    """Tells the members of a union by their `type`; each carries `Tag(":" + kind)`."""
+
+    def tag(value: Any) -> str:
+        return ":" + str(value.get("type", default) if isinstance(value, Mapping) else "")
+
+    known = ", ".join(kinds)
+    return Discriminator(
+        tag, custom_error_type="invalid_value", custom_error_message=f"type must be one of: {known}"
+    )
+
+
+def _tag_by_form(value: Any) -> str:
+    return ":text" if isinstance(value, str) else ":object"
+
+
+TEXT_OR_OBJECT = Discriminator(_tag_by_form)
+"""Tells a text from an object, which carry `Tag(":text")` and `Tag(":object")`."""
 
 
 def _text_of(content: Any) -> Any:
@@ -30,128 +77,137 @@ def _text_of(content: Any) -> Any:
     for part in content:
         kind = part.get("type") if isinstance(part, Mapping) else None
         if kind != "text":
-            raise _invalid(f"this model reads text only, not a part of type {kind!r}")
+            raise invalid(
+                f"this model reads text only, not a part of type {str(kind)[:MAX_NAME]!r}"
+            )
         if set(part) != {"type", "text"} or not isinstance(part["text"], str):
-            raise _invalid("a text part has 'type' and 'text', and nothing else")
+            raise invalid("a text part has 'type' and 'text', and nothing else")
     return "\n".join(part["text"] for part in content)
 
 
-def _stops(stop: Any) -> Any:
-    return [stop] if isinstance(stop, str) else stop
+def _finite(value: dict[str, Any]) -> dict[str, Any]:
+    """An engine would read NaN or Infinity as a broken body of ours; 1e999 becomes the latter."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        raise invalid("NaN and Infinity are no numbers in JSON") from None
+    return value
 
 
-class _Part(BaseModel):
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Text = Annotated[str, BeforeValidator(_text_of)]
+Stop = Annotated[str, Field(min_length=1)]
+Stops = Annotated[list[Stop], Field(max_length=MAX_STOPS), BeforeValidator(_listed)]
+JsonObject = Annotated[dict[str, Any], AfterValidator(_finite)]
+FunctionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+TokenId = Annotated[str, Field(pattern=r"^[0-9]+$")]
+NotOffered = Annotated[None, refuse("this is not offered here")]
+
+
+class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-class ChatMessage(_Part):
-    """One message. What OpenAI's client echoes as null in an answer may come back as null."""
+class Request(Part):
+    """What the request of every API has. `timeout` and `ttft_timeout` (seconds), `deterministic`
+    and `context` are fields of our own."""
 
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Annotated[str | None, BeforeValidator(_text_of)] = None
-    name: str | None = None
-    tool_calls: list[dict[str, Any]] | None = None
-    tool_call_id: str | None = None
-    refusal: None = None
-    audio: None = None
-    function_call: None = None
-    annotations: Annotated[list[Any], Field(max_length=0)] | None = None
+    model: str
+    stream: bool | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    timeout: Seconds | None = None
+    ttft_timeout: Seconds | None = None
+    deterministic: bool | None = None
+    context: ContextPolicy | None = None
 
     @model_validator(mode="after")
-    def _whole(self) -> ChatMessage:
-        if self.content is None and not (self.role == "assistant" and self.tool_calls):
-            raise _invalid(f"a {self.role} message needs content")
-        if self.tool_calls is not None and self.role != "assistant":
-            raise _invalid("only an assistant message has tool_calls")
-        if (self.role == "tool") != (self.tool_call_id is not None):
-            raise _invalid("a tool message, and no other, has tool_call_id")
+    def _greedy(self) -> Self:
+        if self.deterministic and self.temperature:
+            raise invalid("deterministic: true answers greedily; leave temperature out, or 0")
         return self
 
+    def wishes(self) -> Wishes:
+        return Wishes(
+            timeout=self.timeout,
+            ttft_timeout=self.ttft_timeout,
+            deterministic=bool(self.deterministic),
+            context=self.context,
+        )
 
-class StreamOptions(_Part):
+    def given(self, *names: str) -> dict[str, Any]:
+        """Those of the fields that the client gave, as plain values."""
+        return self.model_dump(include=set(names), exclude_none=True)
+
+
+class StreamOptions(Part):
     include_usage: bool = False
 
 
-class ResponseFormat(_Part):
-    type: Literal["text", "json_object", "json_schema"]
-    json_schema: dict[str, Any] | None = None
+class SampledRequest(Request):
+    """What OpenAI's chat and completions have in common. `user` and `metadata` are the client's own
+    and do not reach the engine."""
 
-    @model_validator(mode="after")
-    def _whole(self) -> ResponseFormat:
-        schema = (self.json_schema or {}).get("schema")
-        if self.type == "json_schema" and not isinstance(schema, Mapping):
-            raise _invalid("type json_schema needs json_schema.schema")
-        return self
-
-
-class Tool(_Part):
-    type: Literal["function"]
-    function: dict[str, Any]
-
-
-class ChatRequest(_Part):
-    """`max_tokens` is the older name of `max_completion_tokens`; `user` and `metadata` are the
-    client's own and do not reach the engine."""
-
-    model: str
-    messages: Annotated[list[ChatMessage], Field(min_length=1)]
-    stream: bool | None = None
     stream_options: StreamOptions | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
-    stop: (
-        Annotated[
-            list[Annotated[str, Field(min_length=1)]],
-            Field(max_length=MAX_STOPS),
-            BeforeValidator(_stops),
-        ]
-        | None
-    ) = None
+    stop: Stops | None = None
     seed: Annotated[int, Field(ge=0, le=HIGHEST_SEED)] | None = None
-    n: Literal[1] | None = None
+    n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    logprobs: bool | None = None
-    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    response_format: ResponseFormat | None = None
-    tools: Annotated[list[Tool], Field(min_length=1)] | None = None
-    # llama.cpp reads a text here and takes any object for "auto" without a word.
-    tool_choice: Literal["none", "auto", "required"] | None = None
+    logit_bias: dict[TokenId, Annotated[float, Field(ge=-100, le=100)]] | None = None
     user: str | None = None
-    metadata: dict[str, str] | None = None
 
     @model_validator(mode="after")
-    def _whole(self) -> ChatRequest:
+    def _streamed(self) -> Self:
         if self.stream_options is not None and not self.stream:
-            raise _invalid("stream_options needs stream: true")
-        if self.top_logprobs is not None and not self.logprobs:
-            raise _invalid("top_logprobs needs logprobs: true")
-        if self.tool_choice is not None and self.tools is None:
-            raise _invalid("tool_choice needs tools")
-        if self.max_tokens is not None and self.max_completion_tokens is not None:
-            raise _invalid("give max_completion_tokens or max_tokens, not both")
+            raise invalid("stream_options needs stream: true")
         return self
 
+    @property
+    def usage(self) -> bool:
+        return self.stream_options is not None and self.stream_options.include_usage
 
-def parse(body: bytes) -> ChatRequest:
-    """The request in `body`. Raises `RequestError` that names the field and, where it is
-    unknown, the nearest known one."""
+    def sampling(self) -> dict[str, Any]:
+        """The options of the engine's request that both APIs spell alike."""
+        return self.given(
+            "temperature",
+            "top_p",
+            "max_tokens",
+            "stop",
+            "seed",
+            "frequency_penalty",
+            "presence_penalty",
+            "logit_bias",
+        )
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read(model: type[Model], body: bytes) -> Model:
+    """`body` as `model`. Raises `RequestError` that names the field and, where it is unknown, the
+    nearest known one."""
     try:
-        return ChatRequest.model_validate_json(body)
+        return model.model_validate_json(body)
     except ValidationError as error:
-        raise _request_error(error) from None
+        raise _request_error(model, error) from None
 
 
-def _request_error(error: ValidationError) -> RequestError:
-    problem = error.errors(include_url=False, include_context=False)[0]
+def _request_error(model: type[BaseModel], error: ValidationError) -> RequestError:
+    if error.error_count() > MAX_FAULTS:  # listing a million of them would stop everyone's answers
+        return RequestError(f"{error.error_count()} fields are wrong", code="invalid_value")
+    problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
     kind, loc = problem["type"], problem["loc"]
     param = _path(loc) or None
     if kind == "json_invalid":
         return RequestError(f"the body is not JSON: {problem['msg']}", code="invalid_json")
     if kind == "extra_forbidden":
-        return RequestError(_unknown(loc), code="unknown_parameter", param=param)
+        message = f"unknown parameter {param}; {_nearest(model, loc)}"
+        return RequestError(message, code="unknown_parameter", param=param)
     if kind == "missing":
         return RequestError(f"{param} is missing", code="missing_required_parameter", param=param)
     what = f"{param}: {problem['msg']}" if param else str(problem["msg"])
@@ -159,17 +215,29 @@ def _request_error(error: ValidationError) -> RequestError:
 
 
 def _path(loc: tuple[int | str, ...]) -> str:
-    return "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in loc).lstrip(".")
+    """The field's place as OpenAI writes it, without the tags of unions."""
+    parts = [p for p in loc if isinstance(p, int) or not p.startswith(":")]
+    names = (f"[{p}]" if isinstance(p, int) else f".{p[:MAX_NAME]}" for p in parts)
+    return "".join(names).lstrip(".")
 
 
-def _unknown(loc: tuple[int | str, ...]) -> str:
-    parts: dict[int | str, type[BaseModel]] = {
-        "messages": ChatMessage,
-        "stream_options": StreamOptions,
-        "response_format": ResponseFormat,
-        "tools": Tool,
-    }
-    known = sorted((ChatRequest if len(loc) == 1 else parts[loc[0]]).model_fields)
-    near = difflib.get_close_matches(str(loc[-1]), known, n=1)
-    more = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
-    return f"unknown parameter {_path(loc)}; {more}"
+def _nearest(model: type[BaseModel], loc: tuple[int | str, ...]) -> str:
+    models = [model]
+    for part in loc[:-1]:
+        found = [one.model_fields[part] for one in models if part in one.model_fields]
+        models = [model for one in found for model in _models(one.annotation)] or models
+    offered = [
+        field.alias or name
+        for one in models
+        for name, field in one.model_fields.items()
+        if field.annotation is not type(None)
+    ]
+    known = sorted(set(offered))
+    near = difflib.get_close_matches(str(loc[-1])[:MAX_NAME], known, n=1)
+    return f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for inner in get_args(annotation) for model in _models(inner)]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import secrets
-import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from time import monotonic
+from time import time as now
 from typing import Any
 
 from residency.serve.answer import Answer, Choice
@@ -24,8 +26,8 @@ class Visit:
 
     api: str
     id: str = field(default_factory=lambda: f"req_{secrets.token_hex(12)}")
-    time: float = field(default_factory=time.time)
-    began: float = field(default_factory=time.monotonic)
+    time: float = field(default_factory=now)
+    began: float = field(default_factory=monotonic)
     first: float | None = None
     caller: Caller = ANYONE
     asked: Asked | None = None
@@ -36,9 +38,11 @@ class Visit:
     error: str = ""
     cost: float = 0.0
 
-    def saw_token(self) -> None:
-        if self.first is None:
-            self.first = time.monotonic()
+    def add(self, chunk: Mapping[str, Any]) -> None:
+        """One more chunk of the answer, on its way out."""
+        if self.first is None and chunk["choices"]:
+            self.first = monotonic()
+        self.answer.add(chunk)
 
     def exchange(self) -> Exchange | None:
         """What is kept of it; None for a request that was never understood."""
@@ -59,7 +63,7 @@ class Visit:
             error=self.error,
             prompt_tokens=usage.get("prompt_tokens", 0),
             completion_tokens=usage.get("completion_tokens", 0),
-            latency=time.monotonic() - self.began,
+            latency=monotonic() - self.began,
             ttft=None if self.first is None else self.first - self.began,
             cost=self.cost,
             tags={**self.asked.tags, **self.notes.facts()},

@@ -13,10 +13,10 @@ import click
 
 from residency import config, releases
 from residency.cli import Result
-from residency.config import Settings
+from residency.config import ServedModel, Settings
 from residency.errors import EngineError, InputError
-from residency.pipeline import model_file
 from residency.progress import say
+from residency.sealed import seal
 from residency.store import Store
 
 
@@ -24,24 +24,29 @@ def serve(workspace: Path, name: str, port: int | None) -> Result:
     """Serve a release until a signal; on standard output, one JSON line once it is ready."""
     from residency.serve.run import serve as run
 
-    settings = config.load(workspace)
-    store = Store(workspace)
-    release = releases.read(store, name) if name else releases.current(store)
-    where = settings.serve if port is None else settings.serve.model_copy(update={"port": port})
+    settings = _settings(workspace)
+    where = settings.serve
+    if port is not None:
+        where = where.model_copy(update={"port": port})
+    if name or not where.models:
+        release = (
+            releases.read(Store(workspace), name) if name else releases.current(Store(workspace))
+        )
+        where = where.model_copy(update={"models": {release.model: ServedModel(release=name)}})
 
     def ready(url: str) -> None:
-        click.echo(json.dumps({"url": url, "model": release.model, "release": release.name}))
+        click.echo(json.dumps({"url": url, "models": list(where.models)}))
         sys.stdout.flush()
 
-    run(release, model_file(store, release), settings.engine, where, ready=ready)
-    return Result(data={"stopped": release.name}, text="stopped")
+    run(workspace, settings.model_copy(update={"serve": where}), ready=ready)
+    return Result(data={"stopped": list(where.models)}, text="stopped")
 
 
 def ask(workspace: Path, text: str, stream: bool) -> Result:
     """One question, one answer; with `stream` its pieces go to standard error as they come."""
     from residency.serve.ask import ask as send
 
-    settings = config.load(workspace)
+    settings = _settings(workspace)
     with _endpoint(workspace, settings) as url:
         pieces = []
         for piece in send(url, _user(text), model=settings.name, stream=stream):
@@ -58,7 +63,7 @@ def chat(workspace: Path) -> Result:
     """A conversation in the terminal; an empty line or end of input ends it."""
     from residency.serve.ask import ask as send
 
-    settings = config.load(workspace)
+    settings = _settings(workspace)
     messages: list[dict[str, str]] = []
     with _endpoint(workspace, settings) as url:
         say(f"{settings.name}: an empty line ends the conversation")
@@ -71,6 +76,13 @@ def chat(workspace: Path) -> Result:
             click.echo(err=True)
             messages.append({"role": "assistant", "content": answer})
     return Result(data={"messages": messages}, text="")
+
+
+def _settings(workspace: Path) -> Settings:
+    settings = config.load(workspace)
+    if settings.sealed:
+        seal()
+    return settings
 
 
 def _user(text: str) -> list[dict[str, str]]:

@@ -1,0 +1,80 @@
+"""What a request may cost at most, set aside before it goes out, and what it did cost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from residency.config import ServedModel
+from residency.serve.answer import dumps
+from residency.serve.asked import Asked, Caller
+from residency.serve.ledger import Ledger, Reservation
+from residency.serve.routing import Target
+from residency.serve.visit import Visit
+from residency.types import to_dict
+
+MILLION = 1_000_000
+# What a template may put around a message, and before them all, in tokens.
+_FRAME = 16
+
+
+def most_tokens(asked: Asked, max_tokens: int) -> int:
+    """Tokens that prompt and answers cannot exceed: a token stands for one byte at least.
+
+    `max_tokens` is the longest answer where the request names none.
+    """
+    return prompt_bound(asked) + asked.n * int(asked.options.get("max_tokens") or max_tokens)
+
+
+def prompt_bound(asked: Asked) -> int:
+    if asked.prompt is not None:
+        return len(asked.prompt.encode()) + _FRAME
+    texts = sum(len(one.content.encode()) + _FRAME for one in asked.messages)
+    rest = [to_dict(one.extra) for one in asked.messages if one.extra]
+    rest += [asked.options[name] for name in ("tools", "response_format") if name in asked.options]
+    return texts + _FRAME + sum(len(dumps(one)) for one in rest)
+
+
+def price(model: ServedModel, prompt: int, answer: int) -> float:
+    """The money for `prompt` and `answer` tokens."""
+    return (prompt * model.price_in + answer * model.price_out) / MILLION
+
+
+def account(model: str) -> str:
+    """The ledger's name for the budget of a served model."""
+    return f"model:{model}"
+
+
+@contextmanager
+def spending(
+    ledger: Ledger | None, target: Target, caller: Caller, visit: Visit, most: tuple[int, int]
+) -> Iterator[None]:
+    """Set aside what asking `target` may cost at `most` (tokens of prompt and of answers); at the
+    end settle it by the answer's usage, or leave it all where none is known.
+
+    Raises `RequestError` (429 `insufficient_quota`) past a budget, and then nothing is spent.
+    """
+    worst = price(target.model, *most)
+    limits = {account(target.name): target.model.budget, f"key:{caller.name}": caller.budget}
+    held: list[Reservation] = []
+    actual = 0.0
+    try:
+        for name, limit in limits.items():
+            if worst and ledger and limit is not None:
+                held.append(ledger.reserve(name, worst, limit, time.time()))
+        actual = worst  # unless the engine says better
+        yield
+        actual = _cost(target.model, visit.answer.usage, worst)
+    finally:
+        visit.cost += actual
+        for one in held:
+            if ledger:
+                ledger.settle(one, actual)
+
+
+def _cost(model: ServedModel, usage: Mapping[str, Any], worst: float) -> float:
+    if "prompt_tokens" not in usage:
+        return worst
+    return price(model, usage["prompt_tokens"], usage.get("completion_tokens", 0))

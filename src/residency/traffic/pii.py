@@ -1,0 +1,243 @@
+"""Personal data that has a form: found by patterns, check digits and cue words.
+
+Patterns do not find names, nor illnesses, nor what only its meaning makes personal: a text in which
+nothing is found here can still say whom it is about. Addresses are found in their English and
+Chinese forms only.
+
+Everything starts from a digit or an `@`, so that a text with few of them costs little, and no
+pattern looks further than a fixed number of characters, so that no text costs much.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import date
+from typing import Literal, NamedTuple
+
+Kind = Literal["EMAIL", "PHONE", "CARD", "IBAN", "SSN", "MRN", "CN_ID", "ADDRESS"]
+
+
+class Span(NamedTuple):
+    """`text[start:end]` is personal data of a kind."""
+
+    kind: Kind
+    start: int
+    end: int
+
+
+_SEEDS = re.compile(r"[@＠\d](?:(?<=\d)\d+)?")  # begins with a set, which re looks for fastest
+_CUE_REACH = 40
+_S = r"[ .\-\u00a0\u2010-\u2013]"
+_END = r"(?![0-9A-Za-z])"
+
+# Seven digits with what may stand between them: what every kind of number has at least.
+_LONG = re.compile(rf"\d(?:(?:{_S}|[()/]){{0,2}}\d){{6}}")
+
+_LOCAL = re.compile(r"[A-Za-z0-9\u00c0-\u024f.!#$%&'*+/=?^_{|}~-]{1,64}$")
+_DOMAIN = re.compile(r"[@＠](?:[^\W_](?:[\w-]{0,62})\.){1,8}[A-Za-z]{2,24}(?![A-Za-z0-9])")
+
+_CARDS = (
+    re.compile(rf"\d{{4}}({_S}?)\d{{4}}\1\d{{4}}\1\d{{4}}\1\d{{3}}{_END}"),
+    re.compile(rf"\d{{4}}({_S}?)\d{{4}}\1\d{{4}}\1\d{{1,4}}{_END}"),
+    re.compile(rf"3\d{{3}}({_S}?)\d{{6}}\1\d{{4,5}}{_END}"),
+)
+# Visa, Mastercard, American Express, Diners, Discover, JCB, UnionPay: prefix and lengths.
+_CARD_ISSUERS = re.compile(
+    r"4(?:\d{12}|\d{15}|\d{18})|(?:5[1-5]|2[2-7])\d{14}|3[47]\d{13}|3(?:0[0-5]|[68]\d)\d{11}"
+    r"|6(?:011|4[4-9]\d|5\d\d)\d{12}|35\d{14}|62\d{14,17}"
+)
+
+_IBAN = re.compile(r"[A-Za-z]{2}\d{2}(?: ?[A-Za-z0-9]){11,30}")
+# Lengths by country, from SWIFT's IBAN registry.
+_LENGTHS = (
+    "AD24 AE23 AL28 AT20 AZ28 BA20 BE16 BG22 BH22 BI27 BR29 BY28 CH21 CR22 CY28 CZ24 DE22 DJ27 "
+    "DK18 DO28 EE20 EG29 ES24 FI18 FK18 FO18 FR27 GB22 GE22 GI23 GL18 GR27 GT28 HN28 HR21 HU28 "
+    "IE22 IL23 IQ23 IS26 IT27 JO30 KW30 KZ20 LB28 LC32 LI21 LT20 LU20 LV21 LY25 MC27 MD24 ME22 "
+    "MK19 MN20 MR27 MT31 MU30 NI28 NL18 NO15 OM23 PK24 PL28 PS29 PT25 QA29 RO24 RS22 RU33 SA24 "
+    "SC31 SD18 SE24 SI19 SK24 SM27 SO23 ST25 SV28 TL23 TN24 TR26 UA29 VA22 VG24 XK20 YE30"
+)
+_IBAN_LENGTHS = {entry[:2]: int(entry[2:]) for entry in _LENGTHS.split()}
+
+# Areas 000, 666 and 900 to 999 were never given out, nor group 00 and serial 0000.
+_SSN = re.compile(rf"(?!000|666|9)\d{{3}}({_S}?)(?!00)\d{{2}}\1(?!0000)\d{{4}}{_END}")
+_SSN_CUE = re.compile(r"(?i)(?:(?<![a-z])ssn|social security)[^\d\n]{0,20}$")
+
+_CN_ID = re.compile(rf"[1-9]\d{{5}}((?:18|19|20)\d\d)(\d\d)(\d\d)\d{{3}}[\dXx]{_END}")
+_CN_ID_WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
+
+_PHONES = (
+    re.compile(rf"(?:86{_S}?)?1[3-9]\d({_S}?)\d{{4}}\1\d{{4}}{_END}"),  # Chinese mobile
+    # North America: area and exchange never begin with 0 or 1.
+    re.compile(rf"(?:1[ .-])?[2-9]\d\d(?:\) ?|[.-])[2-9]\d\d[ .-]\d{{4}}{_END}"),
+    # A trunk prefix and groups with one separator, as in most of Europe and for Chinese landlines.
+    re.compile(
+        r"(?<!\d[ ./-])0[1-9]\d{0,3}([ ./-])"
+        rf"(?=(?:\d\1?){{6,10}}{_END})\d{{2,8}}(?:\1\d{{2,8}}){{0,4}}{_END}"
+    ),
+)
+# E.164 has at most 15 digits.
+_ANY_PHONE = re.compile(rf"\d(?:(?:{_S}|[()/]){{0,2}}\d){{6,14}}{_END}")
+_PHONE_LEAD = re.compile(r"(?:\+ ?\(?|\()$")
+_PHONE_CUE = re.compile(
+    r"(?i)(?:(?<![a-z])(?:tel|telephone|phone|mobile|cell ?phone|whatsapp|fax|call)(?![a-z])"
+    r"|电话|手机|联系方式|致电)[^\d\n]{0,20}$"
+)
+_DATE = re.compile(r"(?:19|20)\d\d([-./ ])\d\d?\1\d\d?|\d\d?([-./])\d\d?\2(?:19|20)\d\d")
+
+_MRN = re.compile(rf"\d[0-9A-Za-z-]{{2,18}}{_END}")
+_MRN_CUE = re.compile(
+    r"(?i)(?:(?<![a-z])mrn(?![a-z])|medical record|patient (?:id|number|no)\b"
+    r"|病历号|病案号|住院号|门诊号)[^\dA-Za-z]{0,4}(?:(?:number|no|id|is|was)\b[^\dA-Za-z]{0,4}){0,2}(?P<head>[A-Za-z]{0,4}-?)$"
+)
+
+_WORD = r"(?:[A-Z][\w.'’-]{0,20}|[NSEW]\.?|\d{1,3}(?:st|nd|rd|th))"
+_STREET = re.compile(
+    rf"\d{{1,5}}[A-Za-z]?,? (?:(?!AM\b|PM\b){_WORD} ){{1,4}}"
+    r"(?:(?:Street|Avenue|Ave|Road|Rd|Boulevard|Blvd|Lane|Ln|Drive|Court|Ct|Place|Way|Square|Terrace"
+    r"|Parkway|Highway|St)\b|Dr\b(?!\.? [A-Z]))"
+    r"(?:\.?,? (?:Apt|Apartment|Suite|Unit|Flat|#)\.? ?#?\w{1,6})?"
+    r"|\d{1,5}[a-z]? (?:[^\W\d]{1,20} ){1,2}(?:street|avenue|boulevard)\b"
+)
+_HAN = r"[\u4e00-\u9fff]"
+_CN_STREET = re.compile(
+    rf"(?:{_HAN}*(?:住在|住址是?|地址[是为]?|位于|寄[到往给]|送[到往]))?"
+    rf"(?P<head>{_HAN}{{2,24}}(?:路|街|大道|巷|弄|胡同))$"
+)
+_CN_NUMBER = re.compile(r"\d{1,5}[号弄](?:楼|院)?(?:\d{1,4}(?:号楼|单元|[栋幢座楼层室号])){0,4}")
+
+
+def find(text: str) -> list[Span]:
+    """The personal data in `text`, in order and without overlaps; the longest of several wins."""
+    found: list[Span] = []
+    for seed in _SEEDS.finditer(text):
+        if seed[0] in ("@", "＠"):
+            found += _email(text, seed.start())
+        else:
+            found += _numbered(text, seed.start())
+    return apart(found)
+
+
+def apart(found: list[Span]) -> list[Span]:
+    """The longest of the spans that do not overlap, in order."""
+    kept: list[Span] = []
+    taken: set[int] = set()
+    for span in sorted(found, key=lambda s: (s.start - s.end, s.start)):
+        if taken.isdisjoint(places := range(span.start, span.end)):
+            taken.update(places)
+            kept.append(span)
+    return sorted(kept, key=lambda s: s.start)
+
+
+def _email(text: str, at: int) -> Iterator[Span]:
+    domain = _DOMAIN.match(text, at)
+    local = _LOCAL.search(text[max(0, at - 64) : at])
+    if domain and local:
+        yield Span("EMAIL", at - len(local[0]), domain.end())
+
+
+def _numbered(text: str, at: int) -> Iterator[Span]:
+    """What begins with the digits at `at`, or with the few characters before them."""
+    last = text[at - 1 : at]
+    yield from _record_number(text, at)
+    yield from _address(text, at)
+    if last.isalpha():
+        yield from _iban(text, at)
+    if not _LONG.match(text, at):
+        return
+    # A name's part or a decimal place: no number begins there.
+    inside = last.isascii() and (last.isalpha() or last == "_")
+    if inside or (last in (".", ",") and text[at - 2 : at - 1].isdecimal()):
+        return
+    yield from _card(text, at)
+    yield from _social_security(text, at)
+    yield from _chinese_id(text, at)
+    yield from _phone(text, at)
+
+
+def _before(text: str, at: int) -> str:
+    """Where a cue word may stand."""
+    return text[max(0, at - _CUE_REACH) : at]
+
+
+def _card(text: str, at: int) -> Iterator[Span]:
+    for pattern in _CARDS:
+        if match := pattern.match(text, at):
+            digits = _digits(match[0])
+            if _CARD_ISSUERS.fullmatch(digits) and _luhn(digits):
+                yield Span("CARD", at, match.end())
+
+
+def _digits(text: str) -> str:
+    return "".join(str(int(c)) for c in text if c.isdecimal())
+
+
+def _luhn(digits: str) -> bool:
+    """The check digit of ISO/IEC 7812-1."""
+    doubled = [int(d) * (1 + i % 2) for i, d in enumerate(reversed(digits))]
+    return sum(d - 9 * (d > 9) for d in doubled) % 10 == 0
+
+
+def _iban(text: str, at: int) -> Iterator[Span]:
+    """An account number of ISO 13616: its length by country, and modulo 97."""
+    start = at - 2
+    if start < 0 or (start and text[start - 1].isalnum() and text[start - 1].isascii()):
+        return
+    length = _IBAN_LENGTHS.get(text[start:at].upper())
+    if length is None or not (match := _IBAN.match(text, start)):
+        return
+    places = [m.start() for m in re.finditer(r"[^ ]", match[0])][:length]
+    end = start + places[-1] + 1
+    code = match[0][: places[-1] + 1].replace(" ", "").upper()
+    whole = len(places) == length and not re.match(r"[A-Za-z0-9]", text[end : end + 1])
+    if whole and int("".join(str(int(c, 36)) for c in code[4:] + code[:4])) % 97 == 1:
+        yield Span("IBAN", start, end)
+
+
+def _social_security(text: str, at: int) -> Iterator[Span]:
+    match = _SSN.match(text, at)
+    if match and (match[1] == "-" or _SSN_CUE.search(_before(text, at))):
+        yield Span("SSN", at, match.end())
+
+
+def _chinese_id(text: str, at: int) -> Iterator[Span]:
+    """A citizen's number of GB 11643: a date of birth, and a check digit of ISO 7064 (11-2)."""
+    if not (match := _CN_ID.match(text, at)):
+        return
+    try:
+        date(*(int(part) for part in match.groups()))
+    except ValueError:
+        return
+    total = sum(w * int(d) for w, d in zip(_CN_ID_WEIGHTS, match[0], strict=False))
+    if "10X98765432"[total % 11] == _last(match[0]):
+        yield Span("CN_ID", at, match.end())
+
+
+def _last(code: str) -> str:
+    return "X" if code[-1] in "Xx" else str(int(code[-1]))
+
+
+def _phone(text: str, at: int) -> Iterator[Span]:
+    if _DATE.match(text, at):
+        return
+    lead = _PHONE_LEAD.search(text[max(0, at - 3) : at])
+    start = at - len(lead[0]) if lead else at
+    match = next((m for pattern in _PHONES if (m := pattern.match(text, at))), None)
+    if not match and ((lead and "+" in lead[0]) or _PHONE_CUE.search(_before(text, start))):
+        match = _ANY_PHONE.match(text, at)
+    if match:
+        yield Span("PHONE", start, match.end())
+
+
+def _record_number(text: str, at: int) -> Iterator[Span]:
+    match = _MRN.match(text, at)
+    if match and (cue := _MRN_CUE.search(_before(text, at))):
+        yield Span("MRN", at - len(cue["head"]), match.end())
+
+
+def _address(text: str, at: int) -> Iterator[Span]:
+    if (match := _STREET.match(text, at)) and not re.match(r"[\w.]", text[at - 1 : at], re.ASCII):
+        yield Span("ADDRESS", at, match.end())
+    number = _CN_NUMBER.match(text, at)
+    if number and (street := _CN_STREET.search(_before(text, at))):
+        yield Span("ADDRESS", at - len(street["head"]), number.end())
