@@ -2,11 +2,11 @@
 
     python bench/determinism.py [--model FILE_OR_FOLDER] [--engine llama.cpp|vllm] [--others N]
 
-Twenty prompts with one system message are answered greedily one by one, twice, on a quiet engine,
+Twenty prompts with one system message are answered greedily one by one, twice, on a quiet machine,
 and a third time while others ask without pause, with the same system message, sampled, answers of
-all lengths. This is done as any request is asked, and as `engines.guarantees` asks for determinism.
-Prints how many answers have the same text, and in how many each token's log-probability is the same
-number too.
+all lengths. The others ask the same engine; or, where `engines.guarantees` wants it so, another one
+beside it. Prints how many answers have the same text, and in how many each token's log-probability
+is the same number too.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import contextlib
 import itertools
 import random
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,7 +35,7 @@ SYSTEM = "You answer in plain words, in at most three sentences."
 THINGS = "the sea,a clock,bread,a bridge,rain,a school,salt,a horse,glass,a river"
 PROMPTS = [f"{verb} {thing}." for verb in ("Describe", "Why do people need") for thing in
            THINGS.split(",")]  # fmt: skip
-TOKENS = 32
+TOKENS = 16
 SLOTS = 4
 
 
@@ -68,8 +69,8 @@ async def others(client: EngineClient, count: int) -> AsyncIterator[None]:
     async def user(seed: int) -> None:
         chance = random.Random(seed)
         for number in itertools.count():
-            text = " ".join(chance.choices(PROMPTS, k=chance.randint(1, 12)))
-            wishes = {"temperature": 1.0, "seed": number, "max_tokens": chance.randint(4, 80)}
+            text = " ".join(chance.choices(PROMPTS, k=chance.randint(1, 6)))
+            wishes = {"temperature": 1.0, "seed": number, "max_tokens": chance.randint(4, 40)}
             await client.chat(body(text) | wishes)
 
     tasks = [asyncio.create_task(user(seed)) for seed in range(count)]
@@ -88,14 +89,14 @@ def same(first: list[Answer], second: list[Answer]) -> str:
     return f"{texts} of {len(pairs)} texts, {sum(a == b for a, b in pairs)} with log-probabilities"
 
 
-async def measure(engine: Engine, fields: Mapping[str, Any], count: int) -> None:
-    async with engine.client(300.0) as client:
+async def measure(asked: Engine, busy: Engine, fields: Mapping[str, Any], count: int) -> None:
+    async with asked.client(300.0) as client, busy.client(300.0) as theirs:
 
         async def all_of_them() -> list[Answer]:
             return [await answer(client, text, fields) for text in PROMPTS]
 
         alone, again = await all_of_them(), await all_of_them()
-        async with others(client, count):
+        async with others(theirs, count):
             loaded = await all_of_them()
     print(f"  alone, twice: {same(alone, again)}")
     print(f"  under {count} others: {same(alone, loaded)}", flush=True)
@@ -110,11 +111,14 @@ def main() -> None:
     own = carried.gguf if given.engine == "llama.cpp" else lambda name: resolve(name).path
     model = given.model or own(DEFAULT_BASE)
     spec = EngineSpec(model=model, alias="bench", context=1024, slots=SLOTS)
-    with ENGINES[given.engine](spec) as engine:
-        for name, fields in {"as any request": {}, "deterministic":
-                             GUARANTEES[given.engine].fields(SLOTS)}.items():  # fmt: skip
-            print(f"{given.engine}, {model.name}, {name} {fields or ''}")
-            asyncio.run(measure(engine, fields, given.others))
+    kind, guarantee = ENGINES[given.engine], GUARANTEES[given.engine]
+    with kind(spec) as engine:
+        print(f"{given.engine}, {model.name}, the same engine")
+        asyncio.run(measure(engine, engine, {}, given.others))
+        if guarantee.alone:
+            with kind(replace(spec, slots=1)) as quiet:
+                print(f"{given.engine}, {model.name}, an engine of its own, {guarantee.fields}")
+                asyncio.run(measure(quiet, engine, guarantee.fields, given.others))
 
 
 if __name__ == "__main__":

@@ -5,11 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from residency.config import DEFAULT_BASE
 from residency.models import carried
 from residency.models.base import BaseModel, resolve
 from tests import specialist as small
+
+# The machines that run this are shared: how long an example takes says nothing.
+settings.register_profile("shared machine", deadline=None)
+settings.load_profile("shared machine")
 
 
 @pytest.fixture(scope="session")

@@ -31,11 +31,12 @@ class Launches:
 
     def __init__(self) -> None:
         self.made: list[FakeEngine] = []
+        self.quiet: list[FakeEngine] = []
 
-    def __call__(self, _: ServedModel, wanted: Release) -> FakeEngine:
-        fails = 1 if wanted.base == "broken" else 0
-        self.made.append(FakeEngine(wanted.base, fails=fails))
-        return self.made[-1]
+    def __call__(self, _: ServedModel, wanted: Release, slots: int) -> FakeEngine:
+        engine = FakeEngine(wanted.base, fails=1 if wanted.base == "broken" else 0)
+        (self.quiet if slots == 1 else self.made).append(engine)
+        return engine
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ async def running(
         yield fleet
     finally:
         await fleet.stop()
-    assert all(engine.pid == 0 for engine in launches.made)
+    assert all(engine.pid == 0 for engine in (*launches.made, *launches.quiet))
 
 
 async def ask(fleet: Fleet, text: str = "a b", model: str = "desk") -> str:
@@ -190,6 +191,31 @@ def test_a_crashed_engine_recovers_for_those_who_wait(store: Store) -> None:
     asyncio.run(run())
 
 
+def test_deterministic_requests_have_an_engine_of_one_slot_when_they_come(store: Store) -> None:
+    async def run() -> None:
+        launches = Launches()
+        async with running(store, launches) as fleet:
+            (quiet,) = launches.quiet
+            assert quiet.starts == 0
+
+            async def client() -> object:
+                async with fleet.lease("desk", deterministic=True) as station:
+                    assert station.guarantee.fields == {"cache_prompt": False}
+                    return station.client
+
+            first, second = await asyncio.gather(client(), client())
+            async with fleet.lease("desk") as station:
+                assert station.client is not first is second
+            assert quiet.starts == 1
+            os.kill(quiet.pid, signal.SIGKILL)
+            assert await client() is not first
+            old = quiet.pid
+            await fleet.swap("desk", releases.read(store, "r1"))
+            await until(lambda: gone(old))
+
+    asyncio.run(run())
+
+
 def test_an_engine_that_outgrows_its_memory_is_replaced(store: Store) -> None:
     class Growing(FakeEngine):
         size = 100_000_000
@@ -200,11 +226,13 @@ def test_an_engine_that_outgrows_its_memory_is_replaced(store: Store) -> None:
     async def run() -> None:
         made: list[Growing] = []
 
-        def launch(_: ServedModel, __: Release) -> Growing:
-            made.append(Growing())
-            return made[-1]
+        def launch(_: ServedModel, __: Release, slots: int) -> Growing:
+            engine = Growing()
+            if slots == 3:
+                made.append(engine)
+            return engine
 
-        fleet = Fleet(store, {"desk": ServedModel()}, ServeSettings(memory=300), launch, slots=1)
+        fleet = Fleet(store, {"desk": ServedModel()}, ServeSettings(memory=300), launch, slots=3)
         try:
             await fleet.start()
             loop = asyncio.get_running_loop()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
-from residency.errors import EngineError
+from residency.errors import ResidencyError
 from residency.serve.answer import Answer, Identity, identity
 from residency.serve.apis.dialect import Dialect
 from residency.serve.asked import Asked
@@ -27,7 +27,7 @@ Chunks = AsyncGenerator[dict[str, Any]]
 _LEAST_SECONDS = 0.001
 
 
-class Spoiled(EngineError):
+class Spoiled(ResidencyError):
     """The answer loops, is empty or is no JSON, and asking again did not help."""
 
 
@@ -49,7 +49,8 @@ class Attempt:
         visit, gateway = self.visit, self.gateway
         asked = visit.asked
         assert asked is not None
-        async with gateway.fleet.lease(self.target.name) as station:
+        deterministic = asked.wishes.deterministic
+        async with gateway.fleet.lease(self.target.name, deterministic=deterministic) as station:
             if station.template:
                 check_able(asked, station.template)
             asked = await self._fitted(asked, station)

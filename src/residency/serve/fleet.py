@@ -15,6 +15,7 @@ from typing import NamedTuple
 from residency import releases
 from residency.config import ServedModel, ServeSettings
 from residency.engines.client import ChatClient
+from residency.engines.guarantees import GUARANTEES
 from residency.engines.remote import RemoteClient
 from residency.engines.supervisor import State, Supervisor
 from residency.errors import EngineUnavailable, ResidencyError
@@ -79,12 +80,12 @@ class Fleet:
             task.cancel()
         running = [*self._retiring.values(), *self._deployed.values()]
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.gather(*(one.supervisor.stop() for one in running))
+        await asyncio.gather(*(one.stop() for one in running))
         for client in self._clients.values():
             await client.close()
 
     @contextlib.asynccontextmanager
-    async def lease(self, model: str) -> AsyncIterator[Station]:
+    async def lease(self, model: str, *, deterministic: bool = False) -> AsyncIterator[Station]:
         """What answers for `model` now; the request counts as its own until it is done.
 
         Raises `EngineUnavailable` with the reason.
@@ -93,7 +94,7 @@ class Fleet:
             served = self._remote[model]
             yield Station(client=self._clients[model], build=served.model or model)
             return
-        with self._deployment(model).use() as station:
+        async with self._deployment(model).use(deterministic) as station:
             yield station
 
     def release(self, model: str) -> Release | None:
@@ -158,16 +159,18 @@ class Fleet:
 
     async def _deploy(self, name: str, release: Release) -> Deployment:
         served = self._models[name]
-        # A release's file may be large, and its digest is compared before it is loaded.
-        engine = await asyncio.to_thread(self._launch, served, release)
+
+        def supervise(slots: int) -> Supervisor:
+            engine = self._launch(served, release, slots)
+            return Supervisor(engine, timeout=self._timeout(served), on_change=tell)
 
         def tell(state: State, words: str) -> None:
-            serving = self._deployed.get(name)
-            if serving and serving.supervisor is supervisor and state in ("waiting", "failed"):
+            if self._deployed.get(name) is deployed and state in ("waiting", "failed"):
                 say(f"{name}: {words}")
 
-        supervisor = Supervisor(engine, timeout=self._timeout(served), on_change=tell)
-        deployed = Deployment(served, release, supervisor)
+        apart = GUARANTEES[served.engine].alone and self._slots > 1
+        quiet = supervise(1) if apart else None
+        deployed = Deployment(served, release, supervise(self._slots), quiet)
         await deployed.begin()
         return deployed
 

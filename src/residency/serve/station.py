@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,12 +12,15 @@ from residency.config import ServedModel
 from residency.engines.client import ChatClient
 from residency.engines.guarantees import GUARANTEES, NONE, Guarantee
 from residency.engines.supervisor import Supervisor
+from residency.errors import ResidencyError
 from residency.serve.context import ContextWindow, EngineReader
 from residency.serve.watchdog import Memory
 from residency.types import Message, Release, with_system
 
 FIRST_QUESTION = Message(role="user", content="Are you there?")
 FIRST_TOKENS = 4
+QUIET_SECONDS = 30.0
+"""How long a deterministic request waits for its engine after a crash."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,7 +28,8 @@ class Station:
     """What one request needs to know of what answers it.
 
     `build` names it in records, `digest` is that of the build's bytes (empty for an API);
-    `template` is the engine's `chat_template_caps`. An API has no `release` and no `window`.
+    `template` is the engine's `chat_template_caps`; `guarantee` holds for deterministic requests.
+    An API has no `release` and no `window`.
     """
 
     client: ChatClient
@@ -38,13 +42,25 @@ class Station:
 
 
 class Deployment:
-    """A release on its engine, and the requests that it has at work. Lives in one event loop."""
+    """A release on its engine, and the requests that it has at work. Lives in one event loop.
 
-    def __init__(self, served: ServedModel, release: Release, supervisor: Supervisor) -> None:
+    `quiet` is an engine of one slot, for deterministic requests: beside others the last digits of
+    what an engine computes may change, and with them the answer. It starts when first needed.
+    """
+
+    def __init__(
+        self,
+        served: ServedModel,
+        release: Release,
+        supervisor: Supervisor,
+        quiet: Supervisor | None,
+    ) -> None:
         self.release = release
         self.supervisor = supervisor
         self.memory = Memory(since=asyncio.get_running_loop().time())
         self._served = served
+        self._quiet = quiet
+        self._starting: asyncio.Task[None] | None = None
         self._window = ContextWindow(
             release.context, EngineReader(supervisor.client, release.model)
         )
@@ -70,15 +86,18 @@ class Deployment:
             await self.supervisor.stop()
             raise
 
-    @contextlib.contextmanager
-    def use(self) -> Iterator[Station]:
-        """Count one request as at work here. Raises `EngineUnavailable`."""
-        client = self.supervisor.client()
+    @contextlib.asynccontextmanager
+    async def use(self, deterministic: bool) -> AsyncIterator[Station]:
+        """Count one request as at work here. Raises `EngineUnavailable`, and what keeps the engine
+        for deterministic requests from its start."""
         self._at_work += 1
         self._idle.clear()
         try:
+            quiet = self._quiet if deterministic else None
+            if quiet:
+                await self._start(quiet)
             yield Station(
-                client=client,
+                client=(quiet or self.supervisor).client(),
                 build=self.release.name,
                 digest=self.release.build.digest,
                 release=self.release,
@@ -91,8 +110,26 @@ class Deployment:
             if not self._at_work:
                 self._idle.set()
 
+    async def _start(self, quiet: Supervisor) -> None:
+        """Once for all who wait for it; a failed start is tried again by the next."""
+        if self._starting is None:
+            self._starting = asyncio.create_task(quiet.start())
+        try:
+            await asyncio.shield(self._starting)
+        except ResidencyError:
+            self._starting = None
+            raise
+        await quiet.until_ready(QUIET_SECONDS)
+
     async def retire(self, seconds: float) -> None:
-        """Stop the engine once its requests have ended, or after `seconds`."""
+        """Stop once the requests have ended, or after `seconds`."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), seconds)
-        await self.supervisor.stop()
+        await self.stop()
+
+    async def stop(self) -> None:
+        """End both engines."""
+        if self._starting:
+            self._starting.cancel()
+        for one in filter(None, (self.supervisor, self._quiet)):
+            await one.stop()

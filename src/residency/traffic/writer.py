@@ -18,6 +18,7 @@ from residency.types import Exchange
 
 _DAY = 86_400.0
 _HOUR = 3600.0
+_GRACE = 5.0  # an attempt that is under way, and the pause before it
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 
 
@@ -80,7 +81,7 @@ class Recorder:
         """
         self._deadline = time.monotonic() + seconds
         self._queue.put(None)
-        self._thread.join()
+        self._thread.join(seconds + _GRACE)
         if self.waiting:
             say(f"traffic: {self.waiting} exchanges could not be written and are lost")
         return self.waiting
@@ -112,10 +113,9 @@ class Recorder:
 
     def _write(self, batch: list[tuple[Exchange, int]]) -> bool:
         """Write a batch, however often that takes; False when time has run out first."""
-        ready = [self._ready(exchange) for exchange, _ in batch]
         for pause in _pauses():
             try:
-                self._store.add(ready)
+                self._store.add(self._ready(batch))
                 break
             except StorageError as error:
                 self._tell(error, first=pause == _FIRST_PAUSE)
@@ -128,10 +128,11 @@ class Recorder:
         self._size_written += sum(size for _, size in batch)
         return True
 
-    def _ready(self, exchange: Exchange) -> Exchange:
-        # Lets the event loop run: it would wait for a whole batch, or for Python's 5 ms.
-        time.sleep(0)
-        return masked(exchange, self._store.salt) if self._mode == "masked" else exchange
+    def _ready(self, batch: list[tuple[Exchange, int]]) -> Iterator[Exchange]:
+        for exchange, _ in batch:
+            # Lets the event loop run, which would wait for Python's 5 ms (bench/record.py).
+            time.sleep(0)
+            yield masked(exchange, self._store.salt) if self._mode == "masked" else exchange
 
     def _expire(self) -> None:
         """Remove what is too old, by whichever clock shows less: the wall's may have jumped."""
