@@ -44,7 +44,7 @@ class Embeddings(Endpoint):
         gateway, asked = self._gateway, visit.asked
         assert asked is not None
         with gateway.limited(visit):
-            route = gateway.route(asked, visit.caller)
+            route = await gateway.route(asked, visit.caller)
             target = route.targets[0]
             visit.notes.routes.append(target.name)
             if route.confined:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from residency.config import ServedModel, ServeSettings
@@ -22,12 +23,15 @@ from residency.serve.limits import Limits
 from residency.serve.spending import account, most_tokens, prompt_bound
 from residency.serve.visit import Visit
 from residency.traffic import pii
+from residency.traffic.mask import texts
 from residency.traffic.writer import Recorder
 
 REMOTE_SLOTS = 64
 """Requests that an API elsewhere may have at work at once."""
 LONGEST_ANSWER = 16_384
 """Tokens that an answer of an API elsewhere may have where the request sets no limit."""
+# A longer prompt is searched for personal data beside the event loop.
+_SEARCHED_AT_ONCE = 64_000
 _MODEL_FAILED = (EngineUnavailable, EngineTimeout, EngineLoadError)
 
 
@@ -143,14 +147,18 @@ class Gateway:
         answer = int(asked.options.get("max_tokens") or self.longest_answer(model))
         return prompt_bound(asked), asked.n * answer
 
-    def route(self, asked: Asked, caller: Caller) -> routing.Route:
+    async def route(self, asked: Asked, caller: Caller) -> routing.Route:
         """Where the request may go. Raises `RequestError`."""
+        personal: Callable[[], bool] = functools.partial(has_personal_data, asked)
+        if any(one.url for one in self.models.values()) and prompt_bound(asked) > _SEARCHED_AT_ONCE:
+            found = await asyncio.to_thread(has_personal_data, asked)
+            personal = functools.partial(bool, found)
         now = asyncio.get_running_loop().time()
         down = {n: "it kept failing" for n, b in self._breakers.items() if not b.permits(now)}
         known = routing.Known(
             down=down | self.fleet.down(), left=self._money_left(), sealed=self._sealed
         )
-        return routing.route(asked, caller, self.models, known, lambda: has_personal_data(asked))
+        return routing.route(asked, caller, self.models, known, personal)
 
     def _money_left(self) -> dict[str, float]:
         ledger, now = self.books.ledger, time.time()
@@ -195,5 +203,6 @@ class Gateway:
 
 
 def has_personal_data(asked: Asked) -> bool:
-    texts = [one.content for one in asked.messages] + ([asked.prompt] if asked.prompt else [])
-    return any(pii.find(text) for text in texts)
+    """Whether patterns find any in the prompt, the arguments of calls included."""
+    said = [one.to_dict() for one in asked.messages]
+    return any(pii.find(text) for text in texts([asked.prompt or "", *said]))

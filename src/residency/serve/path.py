@@ -108,7 +108,7 @@ class Path(Endpoint):
         asked = visit.asked
         assert asked is not None
         with self._gateway.limited(visit):
-            route = self._gateway.route(asked, visit.caller)
+            route = await self._gateway.route(asked, visit.caller)
             if route.confined:
                 egress.CONFINED.set(True)
             reply.headers |= self._gateway.rate_headers(visit.caller)
