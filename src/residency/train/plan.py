@@ -51,7 +51,7 @@ def make_plan(
 
     rate = next(rate for limit, rate in _RATES if parameters <= limit)
     size = f"{parameters / 1e6:.0f}M weights"
-    epochs = min(6.0, max(1.5, round(_TOKENS_SHOWN / tokens, 1)))
+    epochs = min(6.0, max(1.4, round(_TOKENS_SHOWN / tokens, 1)))
     rank = 16 if rows >= 200 else 8
     precision = _precision(settings, hardware, reasons)
     chosen_rank = int(choose("rank", settings.rank, rank, f"{rows} rows"))
