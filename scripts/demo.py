@@ -58,7 +58,7 @@ def ask_three(folder: Path) -> None:
 def answer(ready: dict[str, str], question: str, stream: bool) -> list[str]:
     """The answer in the pieces in which it came."""
     body = {
-        "model": ready["model"],
+        "model": ready["models"][0],
         "messages": [{"role": "user", "content": question}],
         "stream": stream,
     }
