@@ -61,7 +61,7 @@ async def user(url: str, number: int, end: float, seen: Counter[str]) -> None:
                     continue
                 text = await response.text()
                 seen[str(response.status)] += 1
-                assert response.status in (200, 400, 504), text
+                assert response.status in (200, 400, 503, 504), text
                 if response.status == 200:
                     assert "error" not in text or "residency" in text
 
@@ -107,7 +107,7 @@ def test_mixed_load(base_gguf: Path, tmp_path: Path, seconds: float) -> None:
     kept = list(store.between(0, time.time() + HOUR))
     store.close()
     assert sum(one.status == 200 for one in kept) == seen["200"] + late_leavers(kept, seen)
-    assert {one.status for one in kept} <= {200, 400, 499, 504}
+    assert {one.status for one in kept} <= {200, 400, 499, 503, 504}
     assert sum(seen.values()) > USERS
     for part in (0, 1):
         early, late = (
