@@ -1,40 +1,31 @@
 """What the gateway costs: the bare engine against the same engine through the gateway.
 
-    python bench/gateway.py [--gguf FILE] [--rounds N]
+    python bench/gateway.py [--gguf FILE] [--rounds N] [--users 1 4 16]
 
 One engine, one client, the same questions; the two ways alternate within a run, so that a neighbour
 on the machine hits both. Decoding is tokens after the first over the time after the first, of each
-request; the ratio is the median over the rounds' ratios.
+request; the ratio is the median over the rounds' ratios. bench/added.py has what is added to an
+upstream that costs nothing.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import multiprocessing
-import socket
+import os
 import statistics
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import uvicorn
+from endpoint import MODEL, endpoint
 
 from residency.config import DEFAULT_BASE
-from residency.engines.base import EngineSpec
 from residency.engines.client import ChatAnswer, EngineClient
-from residency.engines.llama_cpp import LlamaCpp
 from residency.models import carried
-from residency.serve.app import create_app
-from residency.serve.gateway import Gateway
-from residency.types import Build, Release, Verdict
 
-MODEL = "bench"
 TOKENS = 96
 CONTEXT = 512
-USERS = (1, 4)
 REQUESTS_A_USER = 2
 WAYS = ("bare", "gateway")
 
@@ -47,65 +38,6 @@ class Round:
     total: float
     ttft: float
     latency: float
-
-
-class _Running:
-    """An engine that runs already."""
-
-    def __init__(self, url: str, key: str) -> None:
-        self._client = EngineClient(url, key)
-
-    def client(self) -> EngineClient:
-        return self._client
-
-
-def _release(model: Path) -> Release:
-    build = Build(
-        name="bench",
-        format="gguf",
-        file=model.name,
-        size=model.stat().st_size,
-        digest="0" * 64,
-        template_digest="",
-        stop_tokens=(),
-        fingerprint="",
-    )
-    return Release(
-        name="bench",
-        model=MODEL,
-        base=DEFAULT_BASE,
-        build=build,
-        artifact="",
-        system="",
-        max_tokens=TOKENS,
-        context=CONTEXT,
-        verdict=Verdict(build="bench", passed=True, rule="", figures={}),
-        gate_key="",
-        created="2026-01-01T00:00:00Z",
-    )
-
-
-def _gateway(release: Release, url: str, key: str, sock: socket.socket) -> None:
-    app = create_app(Gateway(release, _Running(url, key), timeout=120.0))
-    config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False)
-    uvicorn.Server(config).run(sockets=[sock])
-
-
-@contextmanager
-def _gateway_process(release: Release, engine: LlamaCpp) -> Iterator[str]:
-    """The gateway in a process of its own, as `residency serve` has it; yields its address."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        sock.listen()
-        spawn = multiprocessing.get_context("spawn")
-        arguments = (release, engine.url, engine.key, sock)
-        child = spawn.Process(target=_gateway, args=arguments, daemon=True)
-        child.start()
-        try:
-            yield f"http://127.0.0.1:{sock.getsockname()[1]}"
-        finally:
-            child.terminate()
-            child.join()
 
 
 async def _user(client: EngineClient, name: str) -> list[ChatAnswer]:
@@ -138,19 +70,23 @@ async def _round(client: EngineClient, name: str, users: int) -> Round:
     )
 
 
-async def _measure(urls: dict[str, tuple[str, str]], rounds: int) -> None:
+async def _measure(clients: dict[str, EngineClient], users: int, rounds: int) -> None:
+    found: dict[str, list[Round]] = {way: [] for way in WAYS}
+    for number in range(rounds):
+        # Who goes first changes from round to round.
+        for way in WAYS if number % 2 else reversed(WAYS):
+            # The same words for both ways: greedy answers then have the same length.
+            found[way].append(await _round(clients[way], f"{users}-{number}", users))
+    _print(users, found)
+
+
+async def _compare(urls: dict[str, tuple[str, str]], given: argparse.Namespace) -> None:
     clients = {way: EngineClient(url, key) for way, (url, key) in urls.items()}
     try:
         for way in WAYS:
             await _round(clients[way], f"warm-{way}", 1)
-        for users in USERS:
-            found: dict[str, list[Round]] = {way: [] for way in WAYS}
-            for number in range(rounds):
-                # Who goes first changes from round to round.
-                for way in WAYS if number % 2 else reversed(WAYS):
-                    name = f"{users}-{number}-{way[0]}"
-                    found[way].append(await _round(clients[way], name, users))
-            _print(users, found)
+        for users in given.users:
+            await _measure(clients, users, given.rounds)
     finally:
         for client in clients.values():
             await client.close()
@@ -166,19 +102,21 @@ def _print(users: int, found: dict[str, list[Round]]) -> None:
         a, b, ratio = (statistics.median(values) for values in (bare, ours, ratios))
         lowest, highest = min(ratios), max(ratios)
         label = f"{name}, {unit}"
-        print(f"{label:17}{a:>8.3f}{b:>9.3f}{ratio:>8.3f}{lowest:>8.3f}{highest:>9.3f}")
+        print(f"{label:17}{a:>8.3f}{b:>9.3f}{ratio:>8.3f}{lowest:>8.3f}{highest:>9.3f}", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--gguf", type=Path, help="a model file; default: the carried base model")
     parser.add_argument("--rounds", type=int, default=7)
-    arguments = parser.parse_args()
-    model = arguments.gguf or carried.gguf(DEFAULT_BASE)
-    spec = EngineSpec(model=model, alias=MODEL, context=CONTEXT, slots=max(USERS))
-    with LlamaCpp(spec) as engine, _gateway_process(_release(model), engine) as url:
-        urls = {"bare": (engine.url, engine.key), "gateway": (url, "")}
-        asyncio.run(_measure(urls, arguments.rounds))
+    parser.add_argument("--users", type=int, nargs="+", default=[1, 4, 16])
+    given = parser.parse_args()
+    model = given.gguf or carried.gguf(DEFAULT_BASE)
+    print(f"load {os.getloadavg()[0]:.1f} before the start")
+    settings = {"context": CONTEXT, "slots": max(given.users)}
+    with endpoint(model, settings, {}) as ours:
+        urls = {"bare": (ours.engine_url, ours.engine_key), "gateway": (ours.url, ours.key)}
+        asyncio.run(_compare(urls, given))
 
 
 if __name__ == "__main__":

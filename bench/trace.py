@@ -1,13 +1,13 @@
 """How much work the endpoint does in time: a trace of real arrivals at rising load.
 
-    python bench/trace.py TRACE.csv --url URL [--model NAME] [--key KEY] [--loads 0.5 1 2 4]
+    python bench/trace.py TRACE.csv [--loads 0.5 1 2 4] [--url URL --model NAME --key KEY]
 
+Without a URL it starts the endpoint itself, on the carried base model, with `--slots` slots.
 TRACE has `timestamp, context_tokens, generated_tokens` a request (the form of Azure's traces of
 2023). Lengths are divided by `--shrink`, as the trace comes from larger machines; arrivals keep
 their pattern, and their rate is set to each load in requests/s. Goodput counts answers whose first
 token came within `--ttft` seconds and whose other tokens took at most `--tpot` seconds each, on
-average. A gateway
-that degrades well refuses what it cannot do in time; one that does not collapses.
+average. A gateway that degrades well refuses what it cannot do in time; another collapses.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import argparse
 import asyncio
 import csv
 import json
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +25,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import aiohttp
+from endpoint import MODEL, endpoint
+
+from residency.config import DEFAULT_BASE
+from residency.models import carried
 
 PATIENCE = 120.0
 MOST_PROMPT, MOST_ANSWER = 1200, 200
@@ -156,15 +161,27 @@ async def run(options: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("trace", type=Path)
-    parser.add_argument("--url", required=True)
-    parser.add_argument("--model", default="clinic-desk")
+    parser.add_argument("--url", default="")
+    parser.add_argument("--model", default=MODEL)
     parser.add_argument("--key", default="")
+    parser.add_argument("--slots", type=int, default=4)
+    parser.add_argument("--queue", type=int, default=64)
+    parser.add_argument("--wait", type=float, default=30.0)
     parser.add_argument("--requests", type=int, default=60)
     parser.add_argument("--shrink", type=float, default=8.0)
     parser.add_argument("--loads", type=float, nargs="+", default=[0.5, 1, 2, 4, 8])
     parser.add_argument("--ttft", type=float, default=2.0)
     parser.add_argument("--tpot", type=float, default=0.1)
-    asyncio.run(run(parser.parse_args()))
+    given = parser.parse_args()
+    print(f"load of the machine {os.getloadavg()[0]:.1f} before the start")
+    if given.url:
+        asyncio.run(run(given))
+        return
+    # Requests come by one key, which may then fill all of the queue: the model's is what counts.
+    serve = {"queue": given.queue, "wait": given.wait, "keys": False}
+    with endpoint(carried.gguf(DEFAULT_BASE), {"slots": given.slots}, serve) as ours:
+        given.url, given.key = ours.url, ours.key
+        asyncio.run(run(given))
 
 
 if __name__ == "__main__":

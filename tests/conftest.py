@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -33,3 +34,14 @@ def base_gguf() -> Path:
 def specialist(base: BaseModel, tmp_path_factory: pytest.TempPathFactory) -> small.Specialist:
     """A small base model with an adapter and a data set, for what comes after training."""
     return small.make(tmp_path_factory.mktemp("specialist"), base.path)
+
+
+@pytest.fixture(scope="session")
+def outside() -> str:
+    """An address of this machine that isn't loopback: it stands for the world outside."""
+    with socket.socket(type=socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # sends nothing, chooses a source address
+        except OSError:
+            pytest.skip("this machine has no address but loopback")
+        return str(probe.getsockname()[0])

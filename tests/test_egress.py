@@ -13,18 +13,6 @@ from aiohttp import web
 from residency.egress import CONFINED, guarded_connector
 from residency.errors import EgressRefused
 
-
-@pytest.fixture
-def outside() -> str:
-    """An address of this machine that isn't loopback: it stands for the world outside."""
-    with socket.socket(type=socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # sends nothing, chooses a source address
-        except OSError:
-            pytest.skip("this machine has no address but loopback")
-        return str(probe.getsockname()[0])
-
-
 Asking = Callable[[str], Awaitable[str]]
 
 

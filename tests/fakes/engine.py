@@ -17,11 +17,13 @@ ROOT = Path(__file__).parents[2]
 
 
 class FakeEngine:
-    """Runs `tests.fakes.openai_engine` in a child process; `fails` starts end in a load error."""
+    """Runs `tests.fakes.openai_engine` in a child process; `fails` starts end in a load error.
+    `host` is where it listens."""
 
-    def __init__(self, behaviour: str = "echo", *, fails: int = 0) -> None:
+    def __init__(self, behaviour: str = "echo", *, fails: int = 0, host: str = "127.0.0.1") -> None:
         self.behaviour = behaviour
         self.fails = fails
+        self.host = host
         self.starts = 0
         self.url = ""
         self.key = "fake-key"
@@ -37,10 +39,10 @@ class FakeEngine:
         if self.starts <= self.fails:
             raise EngineLoadError("fake.gguf: cannot be loaded")
         command = [sys.executable, "-m", "tests.fakes.openai_engine"]
-        command += ["--key", self.key, "--behaviour", self.behaviour]
+        command += ["--host", self.host, "--key", self.key, "--behaviour", self.behaviour]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
         assert self._process.stdout is not None
-        self.url = f"http://127.0.0.1:{int(self._process.stdout.readline())}"
+        self.url = f"http://{self.host}:{int(self._process.stdout.readline())}"
 
     def client(self, timeout: float) -> EngineClient:
         return EngineClient(self.url, self.key, timeout)

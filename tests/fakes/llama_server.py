@@ -39,7 +39,7 @@ def main() -> None:
         time.sleep(3600)
     if kind == "squat" and first:
         squat(int(given.port))
-    asyncio.run(serve(int(given.port), "echo", os.environ["LLAMA_API_KEY"]))
+    asyncio.run(serve("127.0.0.1", int(given.port), "echo", os.environ["LLAMA_API_KEY"]))
 
 
 def squat(port: int) -> None:

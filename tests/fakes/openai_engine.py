@@ -1,6 +1,6 @@
 """A stand-in for an engine: a real process that speaks llama.cpp's side of OpenAI's chat API.
 
-    python -m tests.fakes.openai_engine [--port 0] [--key KEY] [--behaviour NAME]
+    python -m tests.fakes.openai_engine [--host 127.0.0.1] [--port 0] [--key KEY] [--behaviour NAME]
 
 prints the port that it listens on. What it does with a request is named by the request's `model`,
 or else by `--behaviour`; see `BEHAVIOURS`. `GET /fake/state` tells what it was asked and how many
@@ -41,6 +41,8 @@ BEHAVIOURS = {
     "end-early": "two words, then a clean end without [DONE]",
     "error-mid-stream": "two words, then an error event as llama.cpp sends it",
     "exit": "two words, then the whole process dies",
+    "second-thought": "what follows || in the last message if asked anew, else what is before it",
+    "surrogate": "half of a character, as a broken model may write it",
     "not-json": "status 200 and a page of HTML",
     **{status: f"refuse with status {status}" for status in STATUSES},
 }
@@ -63,6 +65,9 @@ class Fake:
         app.router.add_get("/props", self._props)
         app.router.add_get("/fake/state", self._state)
         app.router.add_post("/v1/chat/completions", self._chat)
+        app.router.add_post("/v1/completions", self._completions)
+        app.router.add_post("/tokenize", self._tokenize)
+        app.router.add_post("/v1/embeddings", self._embeddings)
         app.router.add_post("/v1/chat/completions/input_tokens", self._count)
         return app
 
@@ -93,6 +98,34 @@ class Fake:
 
     async def _count(self, request: web.Request) -> web.Response:
         return web.json_response({"input_tokens": usage(await request.json(), 0)["prompt_tokens"]})
+
+    async def _tokenize(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        return web.json_response({"tokens": [1] * len(body["content"].split())})
+
+    async def _embeddings(self, request: web.Request) -> web.Response:
+        """A vector says how long its text is."""
+        body = await request.json()
+        self.asked.append(body)
+        data = [{"index": i, "embedding": [len(t), 1.0]} for i, t in enumerate(body["input"])]
+        count = sum(len(text.split()) for text in body["input"])
+        return web.json_response({"data": data, "usage": {"prompt_tokens": count}})
+
+    async def _completions(self, request: web.Request) -> web.StreamResponse:
+        """As chat, in the form of completions."""
+        body = await request.json()
+        said = [{"role": "user", "content": body["prompt"]}]
+        self.asked.append(body)
+        response = await start_stream(request)
+        count = 0
+        async for word in words("echo", {"messages": said}):
+            choice = {"index": 0, "text": word, "finish_reason": None}
+            await send(response, {"choices": [choice]})
+            count += 1
+        last = {"index": 0, "text": "", "finish_reason": "stop"}
+        await send(response, {"choices": [last], "usage": usage({"messages": said}, count)})
+        await response.write(b"data: [DONE]\n\n")
+        return response
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
@@ -132,8 +165,7 @@ class Fake:
     async def _stream(
         self, behaviour: str, request: web.Request, body: dict[str, Any]
     ) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        await response.prepare(request)
+        response = await start_stream(request)
         await send(response, delta(body, {"role": "assistant", "content": None}))
         count = 0
         async for word in words(behaviour, body):
@@ -146,6 +178,12 @@ class Fake:
             await send(response, {**delta(body, {}), "choices": [], "usage": usage(body, count)})
         await response.write(b"data: [DONE]\n\n")
         return response
+
+
+async def start_stream(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+    await response.prepare(request)
+    return response
 
 
 async def misbehave(
@@ -174,7 +212,13 @@ async def words(behaviour: str, body: dict[str, Any]) -> AsyncIterator[str]:
                 await asyncio.sleep(0.01)
             yield f"{number} "
         return
-    for number, word in enumerate(body["messages"][-1]["content"].split(" ")):
+    text = body["messages"][-1]["content"]
+    if behaviour == "second-thought":
+        anew = body.get("temperature") or "dry_multiplier" in body
+        text = text.partition("||")[2 if anew else 0]
+    if behaviour == "surrogate":
+        text = "half \ud83d"
+    for number, word in enumerate(text.split(" ")):
         if behaviour == "slow":
             await asyncio.sleep(0.05)
         yield word if number == 0 else f" {word}"
@@ -222,11 +266,11 @@ async def send(response: web.StreamResponse, chunk: dict[str, Any]) -> None:
     await response.write(b"data: " + json.dumps(chunk).encode() + b"\n\n")
 
 
-async def serve(port: int, behaviour: str, key: str) -> None:
+async def serve(host: str, port: int, behaviour: str, key: str) -> None:
     # Cancelling the handler of a client that left is how it shows that an engine would stop.
     runner = web.AppRunner(Fake(behaviour, key).app(), handler_cancellation=True)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", port)
+    site = web.TCPSite(runner, host, port)
     await site.start()
     print(runner.addresses[0][1], flush=True)
     await asyncio.Event().wait()
@@ -234,11 +278,12 @@ async def serve(port: int, behaviour: str, key: str) -> None:
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--host", default="127.0.0.1")
     arguments.add_argument("--port", type=int, default=0)
     arguments.add_argument("--key", default="")
     arguments.add_argument("--behaviour", choices=BEHAVIOURS, default="echo")
     given = arguments.parse_args()
-    asyncio.run(serve(given.port, given.behaviour, given.key))
+    asyncio.run(serve(given.host, given.port, given.behaviour, given.key))
 
 
 if __name__ == "__main__":

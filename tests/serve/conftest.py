@@ -22,12 +22,14 @@ from residency import releases
 from residency.config import ServedModel, ServeSettings
 from residency.engines.client import EngineClient
 from residency.serve.app import create_app
+from residency.serve.connection import Connection
 from residency.serve.fleet import Fleet
 from residency.serve.gateway import Gateway
 from residency.serve.run import kept, listen
 from residency.store import Store
 from residency.types import Release
 from tests.fakes.engine import FakeEngine
+from tests.serve import processes
 from tests.serve.releases import release
 
 
@@ -148,7 +150,11 @@ def _served(
             fleet = Fleet(store, models, settings, lambda *_: running, slots=4)
             gateway = Gateway(settings, models, fleet, books, sealed=sealed)
             config = uvicorn.Config(
-                create_app(gateway), lifespan="off", log_config=None, timeout_graceful_shutdown=1
+                create_app(gateway),
+                http=Connection,
+                lifespan="off",
+                log_config=None,
+                timeout_graceful_shutdown=1,
             )
             server = uvicorn.Server(config)
             http = asyncio.create_task(server.serve(sockets=[sock]))
@@ -180,3 +186,15 @@ def _served(
         )
     stopping.set()
     thread.join()
+
+
+@pytest.fixture
+def start(base_gguf: Path, tmp_path: Path) -> Iterator[Callable[..., processes.Process]]:
+    """Starts `serve` with a real engine on a free port; killed, its engine too, after the test."""
+    with ExitStack() as stack:
+
+        def run(model: Path | None = None, digest: str = "", **serve: Any) -> processes.Process:
+            folder, file = tmp_path / "desk", model or base_gguf
+            return stack.enter_context(processes.serving(folder, file, digest, **serve))
+
+        yield run

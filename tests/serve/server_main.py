@@ -3,13 +3,15 @@
     python -m tests.serve.server_main FOLDER MODEL JSON
 
 makes a workspace in FOLDER whose current release is MODEL. The JSON has the settings of section
-[serve], and may have `digest` and `sealed`. Says on stdout where it serves.
+[serve], and may have `digest` and `sealed`. Says on stdout where it serves. At first it may open
+few files, as on a system with a low soft limit.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import resource
 import sys
 from pathlib import Path
 
@@ -34,6 +36,7 @@ def workspace(folder: Path, model: Path, digest: str = "", name: str = "r1") -> 
 
 
 def main() -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     folder, model, given = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
     if not (folder / ".residency" / "releases").exists():
         workspace(folder, model, given.get("digest", ""))

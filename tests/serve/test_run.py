@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
 import signal
 import socket
-import subprocess
-import sys
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import openai
 import psutil
@@ -21,62 +15,16 @@ import pytest
 from residency.errors import InputError
 from residency.serve.ask import ask, models
 from residency.serve.run import listen
-from tests.engines.processes import ROOT, eventually, gone
-
-QUESTION: Any = [{"role": "user", "content": "Tell a long story."}]
-Process = subprocess.Popen[str]
-
-
-@pytest.fixture
-def start(base_gguf: Path, tmp_path: Path) -> Iterator[Callable[..., Process]]:
-    """Starts `serve` on a free port; ended, with its engine, when the test is."""
-    with ExitStack() as stack:
-
-        def run(model: Path | None = None, digest: str = "", **serve: Any) -> Process:
-            given = json.dumps({"serve": {"port": 0, **serve}, "digest": digest})
-            command = [sys.executable, "-m", "tests.serve.server_main"]
-            command += [str(tmp_path / "desk"), str(model or base_gguf), given]
-            pipe = subprocess.PIPE
-            process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=ROOT)
-            stack.enter_context(process)
-            stack.callback(process.kill)
-            return process
-
-        yield run
-
-
-def url_of(process: Process) -> str:
-    assert process.stdout is not None
-    return process.stdout.readline().strip()
-
-
-def official(url: str) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0, timeout=60)
-
-
-def long_answer(client: openai.OpenAI, tokens: int) -> Any:
-    """A stream that does not end by itself before `tokens`."""
-    ends = {"0": -100, "2": -100}
-    return client.chat.completions.create(
-        model="clinic-desk",
-        messages=QUESTION,
-        stream=True,
-        max_tokens=tokens,
-        temperature=1.0,  # greedily it would run into a loop, which is cut off
-        logit_bias=ends,
-    )
-
-
-def engine_of(process: Process) -> psutil.Process:
-    return psutil.Process(process.pid).children()[0]
-
-
-def status_of(url: str) -> int:
-    try:
-        with urllib.request.urlopen(url, timeout=30) as response:
-            return int(response.status)
-    except urllib.error.HTTPError as error:
-        return error.code
+from tests.engines.processes import eventually, gone
+from tests.serve.processes import (
+    QUESTION,
+    Process,
+    engine_of,
+    long_answer,
+    official,
+    status_of,
+    url_of,
+)
 
 
 def test_it_serves_survives_its_engine_and_drains(start: Callable[..., Process]) -> None:
@@ -167,6 +115,24 @@ def test_a_port_in_use_is_named() -> None:
 def test_it_listens_on_loopback(host: str) -> None:
     with listen(host, 0) as sock:
         assert sock.getsockname()[1] > 0
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_an_answer_is_not_held_back_by_nagle(host: str) -> None:
+    async def delayed() -> int:
+        accepted: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
+        with listen(host, 0) as sock:
+            server = await asyncio.start_server(lambda _, writer: accepted.put(writer), sock=sock)
+            async with server:
+                _, client = await asyncio.open_connection(*sock.getsockname()[:2])
+                ours = await accepted.get()
+                found = ours.get_extra_info("socket")
+                option: int = found.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+                for one in (client, ours):
+                    one.close()
+                return option
+
+    assert asyncio.run(delayed())
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "example.com", ""])

@@ -14,7 +14,7 @@ import pytest
 
 from residency.traffic.mask import pseudonym
 from residency.traffic.store import TrafficStore
-from residency.traffic.writer import Recorder
+from residency.traffic.writer import Recorder, least_now
 from tests.traffic.exchanges import exchange
 
 
@@ -124,6 +124,11 @@ def test_what_is_too_old_goes_at_the_start(store: TrafficStore) -> None:
     store.add([exchange(1, time=now - 3 * 86_400), exchange(2, time=now - 1.9 * 86_400)])
     recorder(store, retention_days=2).close()
     assert [e.id for e in store.between(0, 1e12)] == [exchange(2).id]
+
+
+@pytest.mark.parametrize(("wall", "least"), [(1010.0, 1010.0), (9e9, 1010.0), (500.0, 500.0)])
+def test_a_clock_that_jumps_ages_nothing(wall: float, least: float) -> None:
+    assert least_now((1000.0, 7.0), (wall, 17.0)) == least
 
 
 def test_a_fault_of_ours_takes_no_new_work(

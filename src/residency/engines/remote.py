@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
+
+import aiohttp
 
 from residency.config import ServedModel
 from residency.engines.client import ChatClient
@@ -14,7 +16,12 @@ from residency.errors import EngineError, EngineRejected, EngineUnavailable, Set
 
 OPENAI_FIELDS = frozenset(
     {
+        "stream",
+        "stream_options",
         "messages",
+        "prompt",
+        "input",
+        "encoding_format",
         "temperature",
         "top_p",
         "n",
@@ -62,11 +69,8 @@ class RemoteClient(ChatClient):
         self._variable = served.key_variable
         super().__init__(base, _key(served), timeout, keep=True, who=f"the API at {parts.hostname}")
 
-    def stream(self, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any]]:
-        return super().stream(self._known(body))
-
-    async def embeddings(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        return await super().embeddings(self._known(body))
+    async def _post(self, url: str, body: Mapping[str, Any]) -> aiohttp.ClientResponse:
+        return await super()._post(url, self._known(body))
 
     def _known(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """The fields of `body` that the API knows, for the model under its name there."""

@@ -106,8 +106,9 @@ class Admission:
         return len(self._queue)
 
     @contextlib.asynccontextmanager
-    async def turn(self, caller: str) -> AsyncIterator[float]:
-        """A turn for as long as the block runs; gives the seconds that it was waited for.
+    async def turn(self, caller: str, patience: float = math.inf) -> AsyncIterator[float]:
+        """A turn for as long as the block runs; gives the seconds that it was waited for, which are
+        not more than `patience`.
 
         Raises `Overloaded`: 429 `queue_full` (with Retry-After) when there is no place to wait in,
         503 `queue_timeout` when the wait was too long.
@@ -117,7 +118,7 @@ class Admission:
         if self._busy < self._slots and not self._queue:
             self._busy += 1
         else:
-            await self._wait_for_turn(caller)
+            await self._wait_for_turn(caller, min(self._wait, patience))
         begin = clock()
         try:
             yield begin - came
@@ -127,7 +128,7 @@ class Admission:
             self._service = mean + _WEIGHT * (seconds - mean)
             self._end()
 
-    async def _wait_for_turn(self, caller: str) -> None:
+    async def _wait_for_turn(self, caller: str, seconds: float) -> None:
         if not self._queue.has_room(caller):
             raise self._full()
         ticket = next(self._tickets)
@@ -135,12 +136,12 @@ class Admission:
         place = self._places[ticket] = asyncio.get_running_loop().create_future()
         came = False
         try:
-            async with asyncio.timeout(self._wait):
+            async with asyncio.timeout(seconds):
                 await place
             came = True
         except TimeoutError:
             raise Overloaded(
-                f"the model was busy for all of the {self._wait:g} s that a request may wait",
+                f"the model was busy for all of the {seconds:.3g} s that a request may wait",
                 status=503,
                 code="queue_timeout",
                 headers=self._retry_after(),

@@ -14,11 +14,11 @@ from starlette.routing import Route
 from residency.errors import EngineUnavailable, ResidencyError
 from residency.serve import access
 from residency.serve.apis import DIALECTS
-from residency.serve.apis.messages import parse_count
+from residency.serve.count import TokenCount
 from residency.serve.embed import Embeddings
 from residency.serve.errors import RequestError, fault_of
 from residency.serve.gateway import Gateway
-from residency.serve.path import Path, read_body
+from residency.serve.path import Path
 from residency.serve.reply import fault_response
 
 
@@ -30,7 +30,7 @@ def create_app(gateway: Gateway) -> Starlette:
         routes=[
             *asked,
             Route("/v1/embeddings", Embeddings(gateway), methods=["POST"]),
-            Route("/v1/messages/count_tokens", endpoints.count_tokens, methods=["POST"]),
+            Route("/v1/messages/count_tokens", TokenCount(gateway), methods=["POST"]),
             Route("/v1/models", endpoints.models, methods=["GET"]),
             Route("/v1/models/{id:path}", endpoints.model, methods=["GET"]),
             Route("/health", endpoints.health, methods=["GET"]),
@@ -65,19 +65,6 @@ class _Endpoints:
         release = self._gateway.fleet.release(name)
         created = int(datetime.fromisoformat(release.created).timestamp()) if release else 0
         return {"id": name, "object": "model", "created": created, "owned_by": "residency"}
-
-    async def count_tokens(self, request: Request) -> Response:
-        """Anthropic's count of a prompt's tokens, exact."""
-        gateway = self._gateway
-        caller = gateway.authenticate(request.headers)
-        asked = parse_count(await read_body(request, gateway.settings.body_limit))
-        gateway.check(asked, caller)
-        async with gateway.fleet.lease(asked.model) as station:
-            if station.window is None:
-                raise RequestError(
-                    f"the tokens of {asked.model} cannot be counted here", code="not_supported"
-                )
-            return JSONResponse({"input_tokens": await station.window.count(asked)})
 
     async def health(self, _: Request) -> Response:
         """The process lives."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
-from residency.errors import ResidencyError
-from residency.serve.answer import Answer, Identity, identity
+from residency.errors import EngineTimeout, ResidencyError
+from residency.serve.answer import Identity, identity
 from residency.serve.apis.dialect import Dialect
 from residency.serve.asked import Asked
 from residency.serve.deadline import Limits, deadline, limits
@@ -55,9 +56,7 @@ class Attempt:
                 check_able(asked, station.template)
             asked = await self._fitted(asked, station)
             visit.build = station.build
-            most = gateway.most(asked, self.target.name)
-            with spending(gateway.books.ledger, self.target, visit.caller, visit, most):
-                await self._send(asked, station)
+            await self._send(asked, station)
 
     def left(self) -> float:
         """Seconds until the answer must be there."""
@@ -72,7 +71,11 @@ class Attempt:
         if station.window is None:
             return asked
         policy = asked.wishes.context or self.target.model.context
-        return await station.window.fit(asked, policy, self.visit.notes)
+        try:
+            async with asyncio.timeout(self.left()):
+                return await station.window.fit(asked, policy, self.visit.notes)
+        except TimeoutError:
+            raise EngineTimeout("time was over before the prompt was counted and fitted") from None
 
     async def _send(self, asked: Asked, station: Station) -> None:
         notes, reply = self.visit.notes, self.reply
@@ -91,8 +94,8 @@ class Attempt:
 
     async def _stream(self, asked: Asked, station: Station, who: Identity) -> None:
         """The head goes out with the first chunk, so that a refusal still has its own status."""
-        writer = self.dialect.writer(asked, who, self.visit.answer)
-        async with aclosing(self._chunks(asked, station, {})) as chunks:
+        async with self._asking(asked, station, {}) as chunks:
+            writer = self.dialect.writer(asked, who, self.visit.answer)
             async for chunk in chunks:
                 if not self.reply.started:
                     await self.reply.open_stream(writer)
@@ -105,8 +108,7 @@ class Attempt:
         notes, steps = self.visit.notes, self._retries(asked)
         changed: Mapping[str, Any] | None = {}
         while changed is not None:
-            self.visit.answer = Answer()
-            async with aclosing(self._chunks(asked, station, changed)) as chunks:
+            async with self._asking(asked, station, changed) as chunks:
                 async for chunk in chunks:
                     self.visit.add(chunk)
             if not spoiled(notes):
@@ -124,6 +126,18 @@ class Attempt:
     @property
     def _on_llama_cpp(self) -> bool:
         return not self.target.model.url and self.target.model.engine == "llama.cpp"
+
+    @asynccontextmanager
+    async def _asking(
+        self, asked: Asked, station: Station, changed: Mapping[str, Any]
+    ) -> AsyncIterator[Chunks]:
+        """A new answer's chunks. Every asking is paid for, so each needs room in the budgets."""
+        visit, books = self.visit, self.gateway.books
+        visit.ask_again()
+        most = self.gateway.most(asked, self.target.name)
+        with spending(books.ledger, self.target, visit.caller, visit, most):
+            async with aclosing(self._chunks(asked, station, changed)) as chunks:
+                yield chunks
 
     def _chunks(self, asked: Asked, station: Station, changed: Mapping[str, Any]) -> Chunks:
         """The engine's stream, in time and guarded; `changed` are the options of a retry."""

@@ -13,8 +13,10 @@ from residency.config import ServedModel, ServeSettings
 from residency.errors import EngineLoadError, EngineTimeout, EngineUnavailable
 from residency.serve import access, routing
 from residency.serve.admission import Admission
-from residency.serve.asked import Asked, Caller
+from residency.serve.asked import ANYONE, Asked, Caller, Wishes
+from residency.serve.body import Bodies
 from residency.serve.breaker import Breaker
+from residency.serve.deadline import limits
 from residency.serve.errors import ClosingError, RequestError
 from residency.serve.fleet import Fleet
 from residency.serve.keys import KeyRing
@@ -32,6 +34,9 @@ LONGEST_ANSWER = 16_384
 """Tokens that an answer of an API elsewhere may have where the request sets no limit."""
 # A longer prompt is searched for personal data beside the event loop.
 _SEARCHED_AT_ONCE = 64_000
+# A model that was given less than this of its time before it was late has not failed: else the
+# requests of one impatient client would close it to everyone.
+_FAIR_SHARE = 0.5
 _MODEL_FAILED = (EngineUnavailable, EngineTimeout, EngineLoadError)
 
 
@@ -62,6 +67,7 @@ class Gateway:
         self.models = models
         self.fleet = fleet
         self.books = books
+        self.bodies = Bodies(settings.body_limit)
         self.closing = asyncio.Event()
         self.draining = False
         self._sealed = sealed
@@ -134,8 +140,7 @@ class Gateway:
         try:
             yield
         finally:
-            used = visit.answer.usage.get("total_tokens", 0)
-            self._limits.settle(caller, most, used, time.monotonic())
+            self._limits.settle(caller, most, sum(visit.used().values()), time.monotonic())
 
     def longest_answer(self, model: str) -> int:
         """How long an answer may be where the request does not say, in tokens."""
@@ -184,13 +189,23 @@ class Gateway:
         """Let the breaker of `model` know how asking it went; what is the client's fault, or the
         end of its patience, says nothing."""
         clock = asyncio.get_running_loop().time
-        self._breakers[model] = self._breaker(model).asked(clock())
+        began = clock()
+        self._breakers[model] = self._breaker(model).asked(began)
         try:
             yield
-        except _MODEL_FAILED:
+        except _MODEL_FAILED as error:
+            late = isinstance(error, EngineTimeout)
+            if late and clock() - began < self._own_time(model) * _FAIR_SHARE:
+                raise
             self._breakers[model] = self._breaker(model).failed(clock())
             raise
         self._breakers[model] = self._breaker(model).succeeded()
+
+    def _own_time(self, model: str) -> float:
+        """Seconds in which `model` has to say something where neither request nor key ask for
+        less."""
+        own = limits(Wishes(), ANYONE, self.models[model], self.settings)
+        return min(own.timeout, own.ttft or own.timeout)
 
     def _breaker(self, model: str) -> Breaker:
         return self._breakers.get(model, Breaker())
@@ -203,6 +218,7 @@ class Gateway:
 
 
 def has_personal_data(asked: Asked) -> bool:
-    """Whether patterns find any in the prompt, the arguments of calls included."""
+    """Whether patterns find any in what a model would be given: the prompt, the arguments of calls,
+    and options such as tools and schemas."""
     said = [one.to_dict() for one in asked.messages]
-    return any(pii.find(text) for text in texts([asked.prompt or "", *said]))
+    return any(pii.find(text) for text in texts([asked.prompt or "", *said, asked.options]))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from residency.config import ServedModel
+from residency.serve.apis import json_schema
 from residency.serve.asked import Asked
 from residency.serve.notes import Notes
 from residency.serve.repetition import Detector
@@ -62,7 +63,7 @@ def _schema(form: Mapping[str, Any]) -> Mapping[str, Any] | None:
 async def guard(chunks: AsyncGenerator[Chunk], rules: Rules, notes: Notes) -> AsyncGenerator[Chunk]:
     """The chunks of one attempt that may go out. The engine is left once every choice has ended and
     one of them was cut off; the usage is then what `Tally` knows."""
-    notes.finish = ""
+    notes.finish = notes.usage = ""
     lines = {index: _Line(rules, notes) for index in range(rules.choices)}
     tally = Tally()
     async with aclosing(chunks):
@@ -202,13 +203,11 @@ def _text(part: Chunk) -> str:
 
 
 def _json_fault(text: str, schema: Mapping[str, Any]) -> str:
-    import jsonschema_rs
-
     try:
         value = json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         return "invalid_json"
-    fits = jsonschema_rs.Draft202012Validator(dict(schema)).is_valid(value)
+    fits = json_schema.validator(schema).is_valid(value)
     return "" if fits else "schema_mismatch"
 
 

@@ -5,18 +5,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from http import HTTPStatus
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
 from residency import egress
-from residency.errors import EngineLoadError, EngineTimeout, EngineUnavailable, ResidencyError
+from residency.errors import (
+    EngineLoadError,
+    EngineRejected,
+    EngineTimeout,
+    EngineUnavailable,
+    ResidencyError,
+)
 from residency.serve.admission import Overloaded
 from residency.serve.apis.dialect import Dialect
 from residency.serve.asked import Api
 from residency.serve.attempt import Attempt, Spoiled
-from residency.serve.errors import Fault, RequestError, fault_of
+from residency.serve.errors import Fault, fault_of
 from residency.serve.gateway import Gateway
 from residency.serve.leaving import ClientLeft, while_wanted
 from residency.serve.ledger import OverBudget
@@ -24,12 +31,9 @@ from residency.serve.reply import Reply, SlowClient
 from residency.serve.routing import Route, Target
 from residency.serve.visit import Visit
 
-BODY_SECONDS = 30.0
-"""How long a client may take to send its request."""
 CLIENT_LEFT = 499  # nginx's status for it
 # A larger body is read beside the event loop: nine megabytes took seconds.
 _PARSED_AT_ONCE = 64_000
-# What another model may do better. A refusal of the request itself is not among them.
 _WORTH_ANOTHER = (
     EngineUnavailable,
     EngineTimeout,
@@ -45,7 +49,7 @@ class Endpoint:
     client. Here a request begins and ends; what is between, `_serve` says."""
 
     api: Api
-    error: Callable[[Fault], dict[str, Any]] = Fault.body
+    error: Callable[[Fault], dict[str, Any]] = staticmethod(Fault.body)
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
@@ -83,7 +87,7 @@ class Endpoint:
         """The body of a request whose key and time are right."""
         visit.caller = self._gateway.authenticate(request.headers)
         self._gateway.refuse_when_unable()
-        return await read_body(request, self._gateway.settings.body_limit)
+        return await self._gateway.bodies.read(request)
 
 
 class Path(Endpoint):
@@ -120,8 +124,8 @@ class Path(Endpoint):
         for target in before:
             try:
                 return await self._ask(target, visit, reply, last=False)
-            except _WORTH_ANOTHER:
-                if reply.started:
+            except ResidencyError as error:
+                if reply.started or not _worth_another(error):
                     raise
         return await self._ask(last, visit, reply, last=True)
 
@@ -138,7 +142,8 @@ class Path(Endpoint):
             reply=reply,
             last=last,
         )
-        async with gateway.admission(target.name).turn(visit.caller.name) as queued:
+        turn = gateway.admission(target.name).turn(visit.caller.name, attempt.left())
+        async with turn as queued:
             visit.notes.queued += queued
             with gateway.judged(target.name):
                 try:
@@ -151,24 +156,8 @@ class Path(Endpoint):
                     await attempt.run()
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """The body. Raises `RequestError`: 413 as soon as it is known to be too long, 408 where it
-    comes too slowly."""
-    try:
-        declared = int(request.headers.get("content-length", 0))
-    except ValueError:
-        raise RequestError("content-length is not a number", code="invalid_header") from None
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            async for part in request.stream():
-                body += part
-                if max(declared, len(body)) > limit:
-                    raise RequestError(
-                        f"the body is over {limit:,} bytes", status=413, code="request_too_large"
-                    )
-    except TimeoutError:
-        raise RequestError(
-            f"the body was not here after {BODY_SECONDS:g} s", status=408, code="request_timeout"
-        ) from None
-    return bytes(body)
+def _worth_another(error: ResidencyError) -> bool:
+    """Whether another model may do better; not where the request itself was refused."""
+    if isinstance(error, EngineRejected):
+        return error.status != HTTPStatus.BAD_REQUEST
+    return isinstance(error, _WORTH_ANOTHER)

@@ -11,6 +11,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import Message, Send
 
+from residency.serve.answer import dumps
 from residency.serve.apis.dialect import Writer
 from residency.serve.errors import Fault
 
@@ -23,9 +24,16 @@ class SlowClient(Exception):
     """The client did not read what it was sent; its slot is wanted by others."""
 
 
+class Ascii(JSONResponse):
+    """JSON in ASCII, in which half a character that a model wrote can be told."""
+
+    def render(self, content: Any) -> bytes:
+        return dumps(content).encode()
+
+
 def fault_response(fault: Fault) -> JSONResponse:
     """A failure as a whole answer."""
-    return JSONResponse(fault.body(), status_code=fault.status, headers=fault.headers())
+    return Ascii(fault.body(), status_code=fault.status, headers=fault.headers())
 
 
 class Reply:
@@ -43,7 +51,7 @@ class Reply:
 
     async def json(self, body: Mapping[str, Any], status: int = 200) -> None:
         """Send the whole answer."""
-        response = JSONResponse(body, headers=self.headers)
+        response = Ascii(body, headers=self.headers)
         self.started = True
         await self._send(
             {"type": "http.response.start", "status": status, "headers": response.raw_headers}

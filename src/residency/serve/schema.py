@@ -206,7 +206,7 @@ def _request_error(model: type[BaseModel], error: ValidationError) -> RequestErr
     if kind == "json_invalid":
         return RequestError(f"the body is not JSON: {problem['msg']}", code="invalid_json")
     if kind == "extra_forbidden":
-        message = f"unknown parameter {param}; {_nearest(model, loc)}"
+        message = f"unknown parameter {param or '(without a name)'}; {_nearest(model, loc)}"
         return RequestError(message, code="unknown_parameter", param=param)
     if kind == "missing":
         return RequestError(f"{param} is missing", code="missing_required_parameter", param=param)

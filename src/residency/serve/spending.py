@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from residency.config import ServedModel
+from residency.errors import EgressRefused, EngineRejected, EngineUnavailable
 from residency.serve.answer import dumps
 from residency.serve.asked import Asked, Caller
 from residency.serve.ledger import Ledger, Reservation
@@ -52,7 +53,8 @@ def spending(
     ledger: Ledger | None, target: Target, caller: Caller, visit: Visit, most: tuple[int, int]
 ) -> Iterator[None]:
     """Set aside what asking `target` may cost at `most` (tokens of prompt and of answers); at the
-    end settle it by the answer's usage, or leave it all where none is known.
+    end settle it by the answer's usage, or leave it all where none is known for sure. What refuses
+    or cannot be reached has cost nothing.
 
     Raises `RequestError` (429 `insufficient_quota`) past a budget, and then nothing is spent.
     """
@@ -66,7 +68,12 @@ def spending(
                 held.append(ledger.reserve(name, worst, limit, time.time()))
         actual = worst  # unless the engine says better
         yield
-        actual = _cost(target.model, visit.answer.usage, worst)
+        if not visit.notes.usage:
+            actual = _cost(target.model, visit.answer.usage, worst)
+    except (EngineRejected, EngineUnavailable, EgressRefused):
+        if not visit.answer.choices:
+            actual = 0.0
+        raise
     finally:
         visit.cost += actual
         for one in held:

@@ -14,14 +14,17 @@ from residency.serve.asked import ANYONE, Asked, Caller
 from residency.serve.notes import Notes
 from residency.types import Exchange, to_dict
 
+_COUNTS = ("prompt_tokens", "completion_tokens")
+
 
 @dataclass(slots=True)
 class Visit:
     """The mutable work item of the path: filled in step by step, and recorded at its end.
 
     `time` is seconds since 1970, `began` and `first` (the first token) of the monotonic clock;
-    `build` is what answered; `status` is the HTTP status that the client saw, or 499 if it left,
-    as nginx has it; `error` is a failure's code; `cost` is money.
+    `build` is what answered; `spoiled` are answers that were given up, which count as used;
+    `status` is the HTTP status that the client saw, or 499 if it left, as nginx has it; `error` is
+    a failure's code; `cost` is money.
     """
 
     api: str
@@ -33,6 +36,7 @@ class Visit:
     asked: Asked | None = None
     notes: Notes = field(default_factory=Notes)
     answer: Answer = field(default_factory=Answer)
+    spoiled: list[Answer] = field(default_factory=list)
     build: str = ""
     status: int = 200
     error: str = ""
@@ -44,11 +48,22 @@ class Visit:
             self.first = monotonic()
         self.answer.add(chunk)
 
+    def ask_again(self) -> None:
+        """Begin a new answer in place of the one so far."""
+        if self.answer.choices:
+            self.spoiled.append(self.answer)
+        self.answer = Answer()
+
+    def used(self) -> dict[str, int]:
+        """Tokens that were used, also by answers that were given up."""
+        counts = [_counted(one) for one in (*self.spoiled, self.answer)]
+        return {name: sum(one.get(name, 0) for one in counts) for name in _COUNTS}
+
     def exchange(self) -> Exchange | None:
         """What is kept of it; None for a request that was never understood."""
         if self.asked is None:
             return None
-        usage = self.answer.usage
+        used = self.used()
         return Exchange(
             id=self.id,
             time=self.time,
@@ -61,13 +76,18 @@ class Visit:
             response=_response(self.answer),
             status=self.status,
             error=self.error,
-            prompt_tokens=usage.get("prompt_tokens", 0),
-            completion_tokens=usage.get("completion_tokens", 0),
+            **used,
             latency=monotonic() - self.began,
             ttft=None if self.first is None else self.first - self.began,
             cost=self.cost,
             tags={**self.asked.tags, **self.notes.facts()},
         )
+
+
+def _counted(answer: Answer) -> Mapping[str, int]:
+    """The engine's counts; where it was left before it had any, a piece of text is one token."""
+    written = sum(len(one.content) for one in answer.choices.values())
+    return answer.usage or {"completion_tokens": written}
 
 
 def _request(asked: Asked) -> dict[str, Any]:

@@ -47,8 +47,31 @@ _PATTERN = re.compile(
 def check(schema: Mapping[str, Any], param: str, *, strict: bool) -> None:
     """Raises `RequestError` for what is no JSON schema and for what llama.cpp can make no grammar
     of; with `strict`, also for a keyword that the grammar would not enforce."""
-    if problem := _misfit(schema) or next(_faults(schema, strict), ""):
+    if problem := _misfit(schema) or next(_faults(schema, strict), "") or _unusable(schema):
         raise RequestError(f"{param}: {problem}", code="invalid_json_schema", param=param)
+
+
+def validator(schema: Mapping[str, Any]) -> Validator:
+    """What tells whether a value fits `schema`, which `check` has passed.
+
+    Left to itself the library opens whatever file or URL a schema names, past `egress` and seal.
+    """
+    import jsonschema_rs
+
+    return jsonschema_rs.Draft202012Validator(dict(schema), retriever=_fetch_nothing)
+
+
+def _fetch_nothing(uri: str) -> Any:
+    raise ValueError(f"{uri[:LONGEST_WORDS]} is not in this schema")
+
+
+def _unusable(schema: Mapping[str, Any]) -> str:
+    """What is wrong where llama.cpp does not look: a reference under `not`, a broken pattern."""
+    try:
+        validator(schema)
+    except ValueError as error:
+        return f"not a usable JSON schema: {str(error).splitlines()[0][:LONGEST_WORDS]}"
+    return ""
 
 
 @functools.cache
