@@ -40,7 +40,7 @@ CONNECTIONS = 16
 START_SECONDS = 240.0
 LITELLM = Environment(
     name="litellm",
-    packages=("litellm[proxy]",),
+    packages=("litellm[proxy]==1.108.7",),
     test="litellm.proxy.proxy_server",
     size=700_000_000,
 )

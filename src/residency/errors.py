@@ -13,7 +13,8 @@ ResidencyError                1   a fault of ours, unless a subclass says otherw
 │       └── SealedError       2   the same, because the whole process is sealed
 └── EngineError               1   the process that runs the model
     ├── EngineLoadError       1   it could not load the model
-    ├── EngineUnavailable     1   it is not there, or went away
+    ├── EngineUnavailable     1   it is not there
+    │   └── EngineLost        1   it went away with a request in its hands
     ├── EngineTimeout         1   it did not answer in time
     └── EngineRejected        1   it refused the request; carries the HTTP status
 """
@@ -84,6 +85,10 @@ class EngineLoadError(EngineError):
 
 
 class EngineUnavailable(EngineError):
+    pass
+
+
+class EngineLost(EngineUnavailable):
     pass
 
 

@@ -20,6 +20,7 @@ EXPECTED = {
     errors.EngineError: (500, "engine", "engine_error"),
     errors.EngineLoadError: (503, "engine", "engine_load_failed"),
     errors.EngineUnavailable: (503, "engine", "engine_unavailable"),
+    errors.EngineLost: (503, "engine", "engine_unavailable"),
     errors.EngineTimeout: (504, "engine", "engine_timeout"),
     errors.EngineRejected: (400, "client", "rejected_by_engine"),
 }

@@ -166,7 +166,7 @@ def test_an_asking_that_the_budget_has_no_room_for_is_not_made(
     assert spent(served, spending.account("api")) == 2
 
 
-@pytest.mark.parametrize(("behaviour", "cost"), [("429", 0), ("400", 0), ("hang", 5)])
+@pytest.mark.parametrize(("behaviour", "cost"), [("429", 0), ("400", 0), ("hang", 5), ("drop", 5)])
 def test_what_is_refused_costs_nothing(
     serving: Serving, fake: FakeEngine, behaviour: str, cost: int
 ) -> None:

@@ -17,7 +17,13 @@ from typing import Any, Self
 import aiohttp
 
 from residency.egress import guarded_connector
-from residency.errors import EngineError, EngineRejected, EngineTimeout, EngineUnavailable
+from residency.errors import (
+    EngineError,
+    EngineLost,
+    EngineRejected,
+    EngineTimeout,
+    EngineUnavailable,
+)
 from residency.types import Message
 
 CONNECT_SECONDS = 5.0
@@ -110,7 +116,7 @@ class ChatClient:
             finally:
                 response.close()
         if not done:
-            raise EngineUnavailable(f"{self._who} {_CUT_OFF}")
+            raise EngineLost(f"{self._who} {_CUT_OFF}")
 
     async def chat(self, body: Mapping[str, Any]) -> ChatAnswer:
         """The whole answer to a chat request."""
@@ -281,6 +287,6 @@ def engine_errors(who: str = "the engine") -> Iterator[None]:
     except aiohttp.ClientConnectorError as error:
         raise EngineUnavailable(f"{who} cannot be reached: {error.os_error}") from error
     except aiohttp.ClientPayloadError as error:
-        raise EngineUnavailable(f"{who} {_CUT_OFF}") from error
+        raise EngineLost(f"{who} {_CUT_OFF}") from error
     except (aiohttp.ClientError, json.JSONDecodeError) as error:
-        raise EngineUnavailable(f"{who} went away: {error}") from error
+        raise EngineLost(f"{who} went away: {error}") from error

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from residency.config import ServedModel
-from residency.errors import EgressRefused, EngineRejected, EngineUnavailable
+from residency.errors import EgressRefused, EngineLost, EngineRejected, EngineUnavailable
 from residency.serve.answer import dumps
 from residency.serve.asked import Asked, Caller
 from residency.serve.ledger import Ledger, Reservation
@@ -54,7 +54,7 @@ def spending(
 ) -> Iterator[None]:
     """Set aside what asking `target` may cost at `most` (tokens of prompt and of answers); at the
     end settle it by the answer's usage, or leave it all where none is known for sure. What refuses
-    or cannot be reached has cost nothing.
+    or cannot be reached has cost nothing; what went away with the request may send a bill.
 
     Raises `RequestError` (429 `insufficient_quota`) past a budget, and then nothing is spent.
     """
@@ -70,8 +70,8 @@ def spending(
         yield
         if not visit.notes.usage:
             actual = _cost(target.model, visit.answer.usage, worst)
-    except (EngineRejected, EngineUnavailable, EgressRefused):
-        if not visit.answer.choices:
+    except (EngineRejected, EngineUnavailable, EgressRefused) as error:
+        if not visit.answer.choices and not isinstance(error, EngineLost):
             actual = 0.0
         raise
     finally:

@@ -19,8 +19,6 @@ from residency.types import Exchange
 _DAY = 86_400.0
 _HOUR = 3600.0
 _GRACE = 5.0  # an attempt that is under way, and the pause before it
-# A transaction for each exchange took a fifth of the gateway's time (bench/added.py).
-_GATHER = 0.02
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 
 
@@ -100,12 +98,10 @@ class Recorder:
                 return
 
     def _take(self, due: float) -> tuple[list[tuple[Exchange, int]], bool]:
-        """What waits, at most a batch, and whether the end has come; waits for the first one, and
-        then for a moment for more."""
+        """What waits, at most a batch, and whether the end has come; waits for the first one."""
         batch: list[tuple[Exchange, int]] = []
         try:
             item = self._queue.get(timeout=max(0.0, min(due - time.monotonic(), _HOUR)))
-            time.sleep(_GATHER)
             while item is not None:
                 batch.append(item)
                 if len(batch) == self._batch:
