@@ -19,6 +19,7 @@ import hashlib
 import json
 import os
 import shutil
+import sqlite3
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -73,6 +74,20 @@ def storage_errors(path: Path) -> Iterator[None]:
             hint = "make the workspace writable, or name another with --workspace DIR"
             raise StorageError(f"{path}: cannot be written: {error.strerror}", hint=hint) from error
         raise
+
+
+@contextlib.contextmanager
+def database_errors(path: Path, what: str) -> Iterator[None]:
+    """Turn what SQLite and the operating system refuse at `path` into a `StorageError`; `what` are
+    the rows that are kept there."""
+    try:
+        with storage_errors(path):
+            yield
+    except sqlite3.Error as error:
+        raise StorageError(
+            f"{path}: the {what} cannot be read or written: {error}",
+            hint="see that the disk has room and no other program holds the file",
+        ) from error
 
 
 def write_atomic(path: Path, text: str, *, mode: int = 0o666) -> None:

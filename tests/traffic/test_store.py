@@ -20,18 +20,6 @@ from residency.types import Exchange
 from tests.traffic.exchanges import NOON, exchange
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "traffic.db"
-
-
-@pytest.fixture
-def store(path: Path) -> Iterator[TrafficStore]:
-    store = TrafficStore(path)
-    yield store
-    store.close()
-
-
 def everything(store: TrafficStore) -> list[Exchange]:
     return list(store.between(-1e12, 1e12))
 

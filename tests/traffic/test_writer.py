@@ -6,7 +6,7 @@ import signal
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -16,18 +16,6 @@ from residency.traffic.mask import pseudonym
 from residency.traffic.store import TrafficStore
 from residency.traffic.writer import Recorder, least_now
 from tests.traffic.exchanges import exchange
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "traffic.db"
-
-
-@pytest.fixture
-def store(path: Path) -> Iterator[TrafficStore]:
-    store = TrafficStore(path)
-    yield store
-    store.close()
 
 
 def recorder(store: TrafficStore, **fields: int) -> Recorder:

@@ -141,13 +141,13 @@ class Attempt:
 
     def _chunks(self, asked: Asked, station: Station, changed: Mapping[str, Any]) -> Chunks:
         """The engine's stream, in time and guarded; `changed` are the options of a retry."""
-        given, spent = self._limits(asked), monotonic() - self.visit.began
+        ttft, spent = self._limits(asked).ttft, monotonic() - self.visit.began
         streams = [station.client.stream(one) for one in self._bodies(asked, station, changed)]
         source = streams[0] if len(streams) == 1 else merged(streams)
         timed = deadline(
             source,
-            timeout=max(_LEAST_SECONDS, given.timeout - spent),
-            ttft=None if given.ttft is None else max(_LEAST_SECONDS, given.ttft - spent),
+            timeout=self.left(),
+            ttft=None if ttft is None else max(_LEAST_SECONDS, ttft - spent),
             notes=self.visit.notes,
         )
         return guard(timed, rules_for(asked, self.target.model), self.visit.notes)

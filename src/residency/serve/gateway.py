@@ -22,7 +22,7 @@ from residency.serve.fleet import Fleet
 from residency.serve.keys import KeyRing
 from residency.serve.ledger import Ledger
 from residency.serve.limits import Limits
-from residency.serve.spending import account, most_tokens, prompt_bound
+from residency.serve.spending import account, prompt_bound
 from residency.serve.visit import Visit
 from residency.traffic import pii
 from residency.traffic.mask import texts
@@ -135,7 +135,7 @@ class Gateway:
         as there were after."""
         asked, caller = visit.asked, visit.caller
         assert asked is not None
-        most = most_tokens(asked, self.longest_answer(asked.model))
+        most = sum(self.most(asked, asked.model))
         self._limits.take(caller, most, time.monotonic())
         try:
             yield

@@ -7,16 +7,14 @@ what a killed process had under way counts as spent in full. The month is UTC's.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import sqlite3
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from residency import store
-from residency.errors import StorageError
 from residency.serve.errors import RequestError
 
 FILE_NAME = "ledger.sqlite"
@@ -106,16 +104,8 @@ class Ledger:
     def close(self) -> None:
         self._db.close()
 
-    @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            with store.storage_errors(self._path):
-                yield
-        except sqlite3.Error as error:
-            raise StorageError(
-                f"{self._path}: the budgets cannot be read or written: {error}",
-                hint="see that the disk has room and no other program holds the file",
-            ) from error
+    def _errors(self) -> AbstractContextManager[None]:
+        return store.database_errors(self._path, "budgets")
 
 
 def _month(now: float) -> str:

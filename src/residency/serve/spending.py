@@ -21,15 +21,8 @@ MILLION = 1_000_000
 _FRAME = 16
 
 
-def most_tokens(asked: Asked, max_tokens: int) -> int:
-    """Tokens that prompt and answers cannot exceed: a token stands for one byte at least.
-
-    `max_tokens` is the longest answer where the request names none.
-    """
-    return prompt_bound(asked) + asked.n * int(asked.options.get("max_tokens") or max_tokens)
-
-
 def prompt_bound(asked: Asked) -> int:
+    """Tokens that the prompt cannot exceed: a token stands for one byte at least."""
     if asked.prompt is not None:
         return len(asked.prompt.encode()) + _FRAME
     texts = sum(len(one.content.encode()) + _FRAME for one in asked.messages)

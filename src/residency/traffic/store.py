@@ -11,6 +11,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -129,16 +130,8 @@ class TrafficStore:
                 self._db.execute("ROLLBACK")
             raise
 
-    @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            with store.storage_errors(self._path):
-                yield
-        except sqlite3.Error as error:
-            raise StorageError(
-                f"{self._path}: the exchanges cannot be read or written: {error}",
-                hint="see that the disk has room and no other program holds the file",
-            ) from error
+    def _errors(self) -> AbstractContextManager[None]:
+        return store.database_errors(self._path, "exchanges")
 
 
 def _row(exchange: Exchange) -> list[Any]:
