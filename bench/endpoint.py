@@ -6,7 +6,6 @@ where it listens, and where its engine does, which others may ask as well.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import subprocess
 import sys
@@ -16,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import uvloop
 
 from residency import releases
 from residency.config import DataSettings, EngineSettings, ServedModel, ServeSettings, Settings
@@ -130,7 +131,7 @@ def main() -> None:
     ):
         fleet = Fleet(store, models, settings.serve, remembered, slots=settings.engine.slots)
         gateway = Gateway(settings.serve, models, fleet, books)
-        asyncio.run(run._run(gateway, MODEL, sock, ready))
+        uvloop.run(run._run(gateway, MODEL, sock, ready))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from residency.serve.errors import ClosingError
-from residency.serve.leaving import ClientLeft, while_wanted
+from residency.serve.leaving import ClientLeft, Closing, while_wanted
 from tests.engines.processes import eventually
 from tests.serve.conftest import Served
 
@@ -49,7 +49,7 @@ def test_work_that_ends_first_is_done() -> None:
         done.append(1)
 
     done: list[int] = []
-    asyncio.run(while_wanted(work(), _forever, asyncio.Event()))
+    asyncio.run(while_wanted(work(), _forever, Closing()))
     assert done == [1]
 
 
@@ -58,7 +58,7 @@ def test_what_the_work_raises_comes_out() -> None:
         raise KeyError("x")
 
     with pytest.raises(KeyError):
-        asyncio.run(while_wanted(work(), _forever, asyncio.Event()))
+        asyncio.run(while_wanted(work(), _forever, Closing()))
 
 
 @pytest.mark.parametrize(("closing", "raised"), [(False, ClientLeft), (True, ClosingError)])
@@ -73,11 +73,37 @@ def test_work_is_cancelled_and_has_ended(closing: bool, raised: type[Exception])
             ended.append(1)
 
     async def run() -> None:
-        event = asyncio.Event()
+        event = Closing()
         if closing:
-            event.set()
+            asyncio.get_running_loop().call_later(0.01, event.set)
         with pytest.raises(raised):
             await while_wanted(work(), _forever if closing else _left, event)
         assert ended == [1]
+
+    asyncio.run(run())
+
+
+def test_work_does_not_begin_when_all_is_closing() -> None:
+    async def work() -> None:
+        raise AssertionError
+
+    async def run() -> None:
+        event = Closing()
+        event.set()
+        with pytest.raises(ClosingError):
+            await while_wanted(work(), _forever, event)
+
+    asyncio.run(run())
+
+
+def test_whoever_cancels_the_task_means_all_of_it() -> None:
+    async def run() -> None:
+        event = Closing()
+        task = asyncio.create_task(while_wanted(asyncio.sleep(3600), _forever, event))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        event.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
 
     asyncio.run(run())

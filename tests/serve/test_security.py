@@ -192,11 +192,13 @@ def test_methods_that_are_not_offered(serving: Serving) -> None:
     served = serving()
     offered = {(method, path) for method, path in routes(served)}
     for path in {path for _, path in offered}:
-        for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"):
+        for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"):
             if (method, path) not in offered:
                 status, body = call(served, method, path)
                 assert status == 405, (method, path)
                 assert body["error"]["code"] == "method_not_allowed"
+    status, body = call(served, "BREW", "/v1/models")
+    assert (status, body["error"]["code"]) == (400, "invalid_http")
 
 
 EVIL = (

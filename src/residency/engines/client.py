@@ -47,19 +47,16 @@ class ChatClient:
     """Asks what speaks OpenAI's chat API at `base` (the part of the URL before
     `/chat/completions`). Belongs to the event loop that it is first used in; close it there.
 
-    `timeout` is in seconds, for one whole request, the stream of its answer included; `keep` keeps
-    connections open for further requests; `who` is its name in errors.
+    `timeout` is in seconds, for one whole request, the stream of its answer included; `who` is its
+    name in errors.
     """
 
-    def __init__(
-        self, base: str, key: str, timeout: float, *, keep: bool, who: str = "the engine"
-    ) -> None:
+    def __init__(self, base: str, key: str, timeout: float, who: str = "the engine") -> None:
         self._base = base
         self._who = who
-        self._keep = keep
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_SECONDS)
-        self._session: aiohttp.ClientSession | None = None
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -71,8 +68,8 @@ class ChatClient:
     async def close(self) -> None:
         """Close every connection; requests at work fail with `EngineUnavailable`."""
         self._closed = True
-        if self._session:
-            await self._session.close()
+        for session in self._sessions.values():
+            await session.close()
 
     def stream(self, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any]]:
         """The chunks of the answer to `body`, which has `messages`, or a `prompt` to go on with."""
@@ -143,31 +140,34 @@ class ChatClient:
         )
 
     async def _post(self, url: str, body: Mapping[str, Any]) -> aiohttp.ClientResponse:
-        """Send once, or twice when the connection broke before anything came back."""
+        """Send by a connection that was kept and, where that broke before anything came back, once
+        more by a new one: under several users llama.cpp closes kept ones right after an answer,
+        without saying so, also two in a row."""
         data = json.dumps(body, ensure_ascii=False).encode()
         try:
-            response = await self._send(url, data)
+            response = await self._send(url, data, new=False)
         except aiohttp.ClientConnectorError:
             raise
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
-            response = await self._send(url, data)
+            response = await self._send(url, data, new=True)
         await self._raise_for_status(response)
         return response
 
-    async def _send(self, url: str, data: bytes) -> aiohttp.ClientResponse:
+    async def _send(self, url: str, data: bytes, *, new: bool) -> aiohttp.ClientResponse:
         headers = {"Content-Type": "application/json"}
-        return await self._open().post(url, data=data, headers=headers)
+        return await self._open(new=new).post(url, data=data, headers=headers)
 
-    def _open(self) -> aiohttp.ClientSession:
+    def _open(self, *, new: bool = True) -> aiohttp.ClientSession:
+        """The session whose connections are `new` for each request, or that which keeps them."""
         if self._closed:
             raise EngineUnavailable(f"{self._who} went away")
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=guarded_connector(force_close=not self._keep),
+        if new not in self._sessions:
+            self._sessions[new] = aiohttp.ClientSession(
+                connector=guarded_connector(force_close=new),
                 headers=self._headers,
                 timeout=self._timeout,
             )
-        return self._session
+        return self._sessions[new]
 
     def _chunk(self, data: bytes) -> dict[str, Any]:
         chunk: dict[str, Any] = json.loads(data)
@@ -205,10 +205,7 @@ class EngineClient(ChatClient):
     """Asks one engine of ours, at `url` without a path."""
 
     def __init__(self, url: str, key: str, timeout: float = 120.0) -> None:
-        # Under several users llama.cpp closes connections right after an answer, without saying so:
-        # kept ones then fail, two in a row were seen (bench/gateway.py). A new one costs half a
-        # millisecond.
-        super().__init__(f"{url}/v1", key, timeout, keep=False)
+        super().__init__(f"{url}/v1", key, timeout)
         self._url = url
 
     async def apply_template(self, messages: Sequence[Message]) -> str:

@@ -31,6 +31,7 @@ class _Inside:
         params.hostnames, params.port = [HOST], 0
         params.n_parallel = spec["slots"]
         params.n_ctx = spec["context"] * spec["slots"]  # llama.cpp shares it out among the slots
+        params.n_threads_http = _http_threads(spec)
         params.cpuparams.n_threads = spec["threads"]
         params.fit_params = False  # it would change the context without saying so
         params.cache_ram_mib = 0  # else prompts of the past may fill 8 GiB
@@ -55,8 +56,16 @@ def _native(spec: dict[str, Any]) -> Program:
     # the user's own variables may change how a release runs.
     env = {k: v for k, v in os.environ.items() if not k.startswith("LLAMA_ARG_")}
     env |= {"LLAMA_ARG_JINJA": "1", "LLAMA_ARG_CACHE_RAM": "0", "LLAMA_ARG_FIT": "off"}
-    env |= {"LLAMA_LOG_VERBOSITY": str(WARNINGS)}
+    env |= {
+        "LLAMA_LOG_VERBOSITY": str(WARNINGS),
+        "LLAMA_ARG_THREADS_HTTP": str(_http_threads(spec)),
+    }
     return Program(spec["server"], lambda port: [*command, "--port", str(port)], env)
+
+
+def _http_threads(spec: dict[str, Any]) -> int:
+    """A connection holds one for as long as it is open, also while it is kept for later."""
+    return 2 * int(spec["slots"]) + 8
 
 
 def _server(spec: dict[str, Any]) -> Server:

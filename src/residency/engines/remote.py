@@ -67,7 +67,7 @@ class RemoteClient(ChatClient):
         base = served.url.rstrip("/") if parts.path.strip("/") else f"{served.url.rstrip('/')}/v1"
         self._model = served.model
         self._variable = served.key_variable
-        super().__init__(base, _key(served), timeout, keep=True, who=f"the API at {parts.hostname}")
+        super().__init__(base, _key(served), timeout, who=f"the API at {parts.hostname}")
 
     async def _post(self, url: str, body: Mapping[str, Any]) -> aiohttp.ClientResponse:
         return await super()._post(url, self._known(body))

@@ -1,7 +1,8 @@
-"""One client's connection: uvicorn's, with an end to clients that stall.
+"""One client's connection: uvicorn's, with an end to clients that stall or send too much.
 
 uvicorn gives an idle connection five seconds, but the first byte ends that: a client that sent half
-a request's head, or did not read its answer, kept its connection for ever.
+a request's head, or did not read its answer, kept its connection for ever. Nor does its fast parser
+bound the length of a head.
 """
 
 from __future__ import annotations
@@ -9,22 +10,31 @@ from __future__ import annotations
 import asyncio
 from typing import cast
 
-import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from residency.serve.answer import dumps
+from residency.serve.errors import RequestError, fault_of
 
 HEAD_SECONDS = 10.0
 """For the head of a request, from the connection's start or the end of the answer before."""
 READ_SECONDS = 30.0
 """For reading some of what was sent."""
+HEAD_BYTES = 64_000
+"""Of a request's head, its trailers included."""
+_NO_HTTP = "Invalid HTTP request received."
 
 
-class Connection(H11Protocol):
+class Connection(HttpToolsProtocol):
     """Cuts off a client that takes longer than `head_seconds` and `read_seconds`."""
 
     head_seconds = HEAD_SECONDS
     read_seconds = READ_SECONDS
     _head: asyncio.TimerHandle | None = None
     _unread: asyncio.TimerHandle | None = None
+    # Bytes of a head that is not whole, and bytes of the fields of one.
+    _unfinished = 0
+    _fields = 0
+    _in_head = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(cast(asyncio.Transport, transport))
@@ -38,15 +48,36 @@ class Connection(H11Protocol):
         _cancel(self._head)
         _cancel(self._unread)
 
-    def handle_events(self) -> None:
-        before = self.cycle
-        super().handle_events()
-        if self.cycle is not before:
-            _cancel(self._head)
+    def data_received(self, data: bytes) -> None:
+        if self._in_head:
+            self._unfinished += len(data)
+        super().data_received(data)
+        if self._in_head and self._unfinished > HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response(_NO_HTTP)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._fields = 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._fields += len(name) + len(value)
+        if self._fields > HEAD_BYTES:
+            raise ValueError("too long a head")  # the parser makes it its own error: a 400
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._in_head, self._unfinished = False, 0
+        super().on_headers_complete()
+        _cancel(self._head)
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._in_head = True
 
     def on_response_complete(self) -> None:
-        self._await_head()
-        super().on_response_complete()  # begins the next request, if that is here already
+        if not self.pipeline:
+            self._await_head()
+        super().on_response_complete()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -57,11 +88,19 @@ class Connection(H11Protocol):
         _cancel(self._unread)
 
     def send_400_response(self, msg: str) -> None:
-        """Where an answer has begun, there is no room for another."""
-        try:
-            super().send_400_response(msg)
-        except h11.LocalProtocolError:
+        """Where an answer has begun, or others are to come first, there is no room for another."""
+        cycle = self.cycle
+        answered = cycle is None or (cycle.response_complete and self._in_head)
+        if self.pipeline or (not answered and cycle.response_started):
             self.transport.abort()
+            return
+        fault = fault_of(RequestError(msg, code="invalid_http"))
+        body = dumps(fault.body()).encode()
+        head = [b"HTTP/1.1 400 Bad Request", b"content-type: application/json"]
+        head += [f"{name}: {value}".encode() for name, value in fault.headers().items()]
+        head += [b"content-length: %d" % len(body), b"connection: close", b"", body]
+        self.transport.write(b"\r\n".join(head))
+        self.transport.close()
 
     def _await_head(self) -> None:
         _cancel(self._head)

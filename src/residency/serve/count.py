@@ -19,7 +19,7 @@ class TokenCount(Endpoint):
     error = staticmethod(error_body)
 
     async def _serve(self, visit: Visit, request: Request, reply: Reply) -> None:
-        asked = parse_count(await self._body(visit, request))
+        asked = await self._read(visit, request, parse_count)
         self._gateway.check(asked, visit.caller)
         async with self._gateway.fleet.lease(asked.model) as station:
             if station.window is None:

@@ -14,6 +14,7 @@ from typing import Any
 from residency.config import ServedModel, ServeSettings
 from residency.errors import EngineTimeout
 from residency.serve.asked import Caller, Wishes
+from residency.serve.interrupt import Interrupt, Interrupted
 from residency.serve.notes import Notes
 from residency.serve.tally import Tally
 
@@ -50,18 +51,25 @@ async def deadline(
     loop = asyncio.get_running_loop()
     begin = loop.time()
     first = timeout if ttft is None else min(timeout, ttft)
-    tally = Tally()
-    async with aclosing(chunks):
-        while True:
-            try:
-                async with asyncio.timeout_at(begin + (timeout if tally.began else first)):
+    tally, late = Tally(), Interrupt()
+    timer = loop.call_at(begin + first, late)
+    try:
+        async with aclosing(chunks):
+            while True:
+                with late:
                     chunk = await anext(chunks, None)
-            except TimeoutError:
-                break
-            if chunk is None:
-                return
-            tally.add(chunk)
-            yield chunk
+                if chunk is None:
+                    return
+                began = tally.began
+                tally.add(chunk)
+                if tally.began and not began:
+                    timer.cancel()
+                    timer = loop.call_at(begin + timeout, late)
+                yield chunk
+    except Interrupted:
+        pass
+    finally:
+        timer.cancel()
     if not tally.began:
         raise EngineTimeout(
             f"no token came within {first:g} s", hint="raise timeout or ttft_timeout, or ask less"

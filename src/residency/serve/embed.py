@@ -27,7 +27,7 @@ class Embeddings(Endpoint):
     api = "embeddings"
 
     async def _serve(self, visit: Visit, request: Request, reply: Reply) -> None:
-        given = embeddings.parse(await self._body(visit, request))
+        given = await self._read(visit, request, embeddings.parse)
         visit.asked = Asked(
             api=self.api,
             model=given.model,
@@ -47,11 +47,17 @@ class Embeddings(Endpoint):
             route = await gateway.route(asked, visit.caller)
             target = route.targets[0]
             visit.notes.routes.append(target.name)
-            if route.confined:
-                egress.CONFINED.set(True)
-            async with gateway.admission(target.name).turn(visit.caller.name):
+            egress.CONFINED.set(route.confined)
+            timeout = limits(asked.wishes, visit.caller, target.model, gateway.settings).timeout
+            end = visit.began + timeout
+            turn = gateway.admission(target.name).turn(visit.caller.name, end - monotonic())
+            async with turn:
                 with gateway.judged(target.name):
-                    body = await self._vectors(given, target, visit)
+                    try:
+                        async with asyncio.timeout(end - monotonic()):
+                            body = await self._vectors(given, target, visit)
+                    except TimeoutError:
+                        raise EngineTimeout(f"no vectors came within {timeout:g} s") from None
         reply.headers |= gateway.rate_headers(visit.caller)
         await reply.json(body)
 
@@ -60,16 +66,11 @@ class Embeddings(Endpoint):
     ) -> dict[str, object]:
         gateway, asked = self._gateway, visit.asked
         assert asked is not None
-        seconds = limits(asked.wishes, visit.caller, target.model, gateway.settings).timeout
         most = (prompt_bound(asked), 0)
         async with gateway.fleet.lease(target.name) as station:
             visit.build = station.build
             with spending(gateway.books.ledger, target, visit.caller, visit, most):
-                try:
-                    async with asyncio.timeout(seconds - (monotonic() - visit.began)):
-                        question = embeddings.question(given, target.name)
-                        found = await station.client.embeddings(question)
-                except TimeoutError:
-                    raise EngineTimeout(f"no vectors came within {seconds:g} s") from None
+                question = embeddings.question(given, target.name)
+                found = await station.client.embeddings(question)
                 visit.answer.usage = dict(found.get("usage") or {})
                 return embeddings.whole(given, given.model, found)

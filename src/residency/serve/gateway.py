@@ -20,6 +20,7 @@ from residency.serve.deadline import limits
 from residency.serve.errors import ClosingError, RequestError
 from residency.serve.fleet import Fleet
 from residency.serve.keys import KeyRing
+from residency.serve.leaving import Closing
 from residency.serve.ledger import Ledger
 from residency.serve.limits import Limits
 from residency.serve.spending import account, prompt_bound
@@ -68,7 +69,7 @@ class Gateway:
         self.fleet = fleet
         self.books = books
         self.bodies = Bodies(settings.body_limit)
-        self.closing = asyncio.Event()
+        self.closing = Closing()
         self.draining = False
         self._sealed = sealed
         self._limits = Limits()

@@ -171,6 +171,7 @@ class _Banned:
         folded = [_folded(one) for one in strings]
         self._any = re.compile("|".join(map(re.escape, folded)))
         self._beginnings = {one[:end] for one in folded for end in range(1, len(one))}
+        self._lasts = {one[-1] for one in self._beginnings}
         self._longest = max(map(len, folded)) - 1
         self._tail = ""
         self._length = 0
@@ -185,7 +186,8 @@ class _Banned:
         self._length += len(piece)
         if found := self._any.search(text):
             return self._length - len(text) + found.start()
-        ends = (text[-size:] for size in range(min(self._longest, len(text)), 0, -1))
+        longest = min(self._longest, len(text)) if text[-1:] in self._lasts else 0
+        ends = (text[-size:] for size in range(longest, 0, -1))
         self._tail = next((end for end in ends if end in self._beginnings), "")
         return None
 

@@ -3,43 +3,65 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+import contextlib
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 from starlette.types import Receive
 
 from residency.serve.errors import ClosingError
+from residency.serve.interrupt import Interrupt, Interrupted
 
 
 class ClientLeft(Exception):
     """The client closed its connection before its answer was complete."""
 
 
-async def while_wanted(
-    work: Coroutine[Any, Any, None], receive: Receive, closing: asyncio.Event
-) -> None:
-    """Run `work` to its end, or cancel it when its client leaves or `closing` is set.
+class Closing(asyncio.Event):
+    """Set when what is still at work is to end at once; `telling` has it call back then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: set[Callable[[], None]] = set()
+
+    def set(self) -> None:
+        super().set()
+        for one in tuple(self._told):
+            one()
+
+    @contextlib.contextmanager
+    def telling(self, callback: Callable[[], None]) -> Iterator[None]:
+        self._told.add(callback)
+        if self.is_set():
+            callback()
+        try:
+            yield
+        finally:
+            self._told.discard(callback)
+
+
+async def while_wanted(work: Coroutine[Any, Any, None], receive: Receive, closing: Closing) -> None:
+    """Run `work` to its end, or end it when its client leaves or `closing` is set.
 
     The request's body must have been read. Raises `ClientLeft` or `ClosingError`, when the work
     has ended, and what the work raises.
     """
-    task = asyncio.create_task(work)
-    left = asyncio.create_task(_disconnect(receive))
-    closed = asyncio.create_task(closing.wait())
+    interrupt = Interrupt()
+    left = asyncio.create_task(_disconnect(receive, interrupt))
     try:
-        await asyncio.wait({task, left, closed}, return_when=asyncio.FIRST_COMPLETED)
+        with contextlib.closing(work), closing.telling(interrupt), interrupt:
+            await work
+    except Interrupted:
+        if closing.is_set():
+            raise ClosingError(
+                "the gateway shut down before the answer was complete", hint="ask again"
+            ) from None
+        raise ClientLeft from None
     finally:
-        unfinished = not task.done()
-        for one in (task, left, closed):
-            one.cancel()
-        await asyncio.gather(task, left, closed, return_exceptions=True)
-    if unfinished and closing.is_set():
-        raise ClosingError("the gateway shut down before the answer was complete", hint="ask again")
-    if unfinished:
-        raise ClientLeft
-    task.result()
+        left.cancel()
 
 
-async def _disconnect(receive: Receive) -> None:
+async def _disconnect(receive: Receive, interrupt: Interrupt) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+    interrupt()

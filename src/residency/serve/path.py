@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
@@ -27,7 +26,7 @@ from residency.serve.errors import Fault, fault_of
 from residency.serve.gateway import Gateway
 from residency.serve.leaving import ClientLeft, while_wanted
 from residency.serve.ledger import OverBudget
-from residency.serve.reply import Reply, SlowClient
+from residency.serve.reply import Reply
 from residency.serve.routing import Route, Target
 from residency.serve.visit import Visit
 
@@ -42,6 +41,9 @@ _WORTH_ANOTHER = (
     Spoiled,
     OverBudget,
 )
+
+
+T = TypeVar("T")
 
 
 class Endpoint:
@@ -60,7 +62,7 @@ class Endpoint:
         try:
             with self._gateway.working():
                 await self._serve(visit, Request(scope, receive), reply)
-        except (ClientLeft, ClientDisconnect, SlowClient):
+        except (ClientLeft, ClientDisconnect):
             visit.status, visit.error = CLIENT_LEFT, "client_left"
         except Exception as error:
             fault = fault_of(error)
@@ -72,22 +74,24 @@ class Endpoint:
             self._gateway.record(visit)
 
     async def _fail(self, fault: Fault, visit: Visit, reply: Reply) -> None:
-        with suppress(SlowClient):
-            if reply.writer:
-                await reply.break_off(reply.writer.broken(fault))
-            elif not reply.started:
-                reply.headers |= self._gateway.rate_headers(visit.caller) | fault.headers()
-                await reply.json(self.error(fault), fault.status)
+        if reply.writer:
+            await reply.break_off(reply.writer.broken(fault))
+        elif not reply.started:
+            reply.headers |= self._gateway.rate_headers(visit.caller) | fault.headers()
+            await reply.json(self.error(fault), fault.status)
 
     async def _serve(self, visit: Visit, request: Request, reply: Reply) -> None:
         """Answer the request. Raises what went wrong."""
         raise NotImplementedError
 
-    async def _body(self, visit: Visit, request: Request) -> bytes:
-        """The body of a request whose key and time are right."""
+    async def _read(self, visit: Visit, request: Request, parse: Callable[[bytes], T]) -> T:
+        """What a request asks whose key and time are right."""
         visit.caller = self._gateway.authenticate(request.headers)
         self._gateway.refuse_when_unable()
-        return await self._gateway.bodies.read(request)
+        body = await self._gateway.bodies.read(request)
+        if len(body) <= _PARSED_AT_ONCE:
+            return parse(body)
+        return await asyncio.to_thread(parse, body)
 
 
 class Path(Endpoint):
@@ -100,11 +104,7 @@ class Path(Endpoint):
         self.error = dialect.error
 
     async def _serve(self, visit: Visit, request: Request, reply: Reply) -> None:
-        body = await self._body(visit, request)
-        if len(body) <= _PARSED_AT_ONCE:
-            visit.asked = self._dialect.parse(body)
-        else:
-            visit.asked = await asyncio.to_thread(self._dialect.parse, body)
+        visit.asked = await self._read(visit, request, self._dialect.parse)
         self._gateway.check(visit.asked, visit.caller)
         await while_wanted(self._answer(visit, reply), request.receive, self._gateway.closing)
 
@@ -113,8 +113,7 @@ class Path(Endpoint):
         assert asked is not None
         with self._gateway.limited(visit):
             route = await self._gateway.route(asked, visit.caller)
-            if route.confined:
-                egress.CONFINED.set(True)
+            egress.CONFINED.set(route.confined)
             reply.headers |= self._gateway.rate_headers(visit.caller)
             await self._first_that_can(route, visit, reply)
 

@@ -17,11 +17,6 @@ from residency.serve.errors import Fault
 
 # A client that does not read cannot be told more; its connection is closed then.
 _LAST_WORD_SECONDS = 1.0
-_READ_SECONDS = 30.0
-
-
-class SlowClient(Exception):
-    """The client did not read what it was sent; its slot is wanted by others."""
 
 
 class Ascii(JSONResponse):
@@ -40,7 +35,7 @@ class Reply:
     """Sends one answer; `started` once its status has gone out and cannot be changed; `writer` is
     that of an open stream. `headers` may be added to until then.
 
-    Each of its methods raises `SlowClient` where the client does not read for half a minute.
+    A client that does not read is cut off by its `connection.Connection`.
     """
 
     def __init__(self, send: Send, headers: Mapping[str, str]) -> None:
@@ -84,9 +79,4 @@ class Reply:
 
     async def _body(self, body: bytes, *, more: bool) -> None:
         message: Message = {"type": "http.response.body", "body": body, "more_body": more}
-        sending = self._send(message)
-        try:
-            async with asyncio.timeout(_READ_SECONDS):
-                await sending
-        except TimeoutError:
-            raise SlowClient from None
+        await self._send(message)

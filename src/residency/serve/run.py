@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import uvicorn
+import uvloop
 
 from residency import audit
 from residency.config import ServedModel, ServeSettings, Settings
@@ -63,7 +64,7 @@ def serve(
         launch = launcher(store, settings.engine)
         fleet = Fleet(store, models, settings.serve, launch, slots=settings.engine.slots)
         gateway = Gateway(settings.serve, models, fleet, books, sealed=settings.sealed)
-        asyncio.run(_run(gateway, settings.name, sock, ready))
+        uvloop.run(_run(gateway, settings.name, sock, ready))
 
 
 @contextlib.contextmanager
@@ -160,6 +161,7 @@ class _Server(uvicorn.Server):
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,
             timeout_graceful_shutdown=1,
             ssl_certfile=settings.tls_certificate or None,
             ssl_keyfile=settings.tls_key or None,

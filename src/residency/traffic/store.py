@@ -20,13 +20,14 @@ from residency import store
 from residency.errors import InputError, StorageError
 from residency.traffic.mask import pseudonym
 from residency.traffic.migrations import migrate
-from residency.types import Exchange, to_json
+from residency.types import Exchange, to_dict
 
 FILE_NAME = "traffic.db"
 _BUSY_SECONDS = 2.0
 _PAGE = 500
 _COLUMNS = tuple(field.name for field in fields(Exchange))
 _JSON = {"request", "response", "tags"}
+_dumps = json.JSONEncoder(ensure_ascii=False, default=to_dict).encode
 _INSERT = (
     f"INSERT INTO exchanges ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) "
     "ON CONFLICT (id) DO NOTHING"
@@ -140,7 +141,7 @@ def _row(exchange: Exchange) -> list[Any]:
 
 def _cell(name: str, value: Any) -> Any:
     if name in _JSON:
-        value = to_json(value)
+        value = _dumps(value)
     return _storable(value) if isinstance(value, str) else value
 
 

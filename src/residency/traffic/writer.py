@@ -20,6 +20,9 @@ _DAY = 86_400.0
 _HOUR = 3600.0
 _GRACE = 5.0  # an attempt that is under way, and the pause before it
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
+GATHERING = 0.2
+"""Seconds in which exchanges gather to a batch: a thread that wakes up for each takes a fifth of
+the event loop's time (bench/added.py). A kill loses what gathered."""
 
 
 class Recorder:
@@ -51,6 +54,7 @@ class Recorder:
         self._offered = 0
         self._size_offered = self._size_written = 0
         self._queue: queue.SimpleQueue[tuple[Exchange, int] | None] = queue.SimpleQueue()
+        self._closing = threading.Event()
         self._deadline = math.inf
         self._born = time.time(), time.monotonic()
         self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
@@ -80,6 +84,7 @@ class Recorder:
         Blocks. The store is the caller's again, to be closed.
         """
         self._deadline = time.monotonic() + seconds
+        self._closing.set()
         self._queue.put(None)
         self._thread.join(seconds + _GRACE)
         if self.waiting:
@@ -98,10 +103,13 @@ class Recorder:
                 return
 
     def _take(self, due: float) -> tuple[list[tuple[Exchange, int]], bool]:
-        """What waits, at most a batch, and whether the end has come; waits for the first one."""
+        """What waits, at most a batch, and whether the end has come; waits for the first one, and
+        for others to come along."""
         batch: list[tuple[Exchange, int]] = []
         try:
             item = self._queue.get(timeout=max(0.0, min(due - time.monotonic(), _HOUR)))
+            if self._queue.qsize() < self._batch:
+                self._closing.wait(GATHERING)
             while item is not None:
                 batch.append(item)
                 if len(batch) == self._batch:
