@@ -92,6 +92,43 @@ class Exchange:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Category:
+    """Calls that ask the same kind of thing. Money in the log's currency, latency in seconds.
+
+    `alike` (0..1) is how alike its answers are: where they hardly vary it is easy to learn; None
+    where too few are there to tell. `tags` counts the log's own tags among its calls.
+    """
+
+    name: str
+    calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float
+    p50: float | None
+    p95: float | None
+    errors: int
+    alike: float | None
+    examples: tuple[str, ...]
+    tags: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrafficReport:
+    """What a log asks an API, in categories, the largest first.
+
+    `first` and `last` are the times of its calls, in seconds since 1970. `models` counts calls by
+    the model asked, `personal` calls by the kind of personal data that patterns found in them.
+    """
+
+    first: float
+    last: float
+    total: Category
+    categories: tuple[Category, ...]
+    models: Mapping[str, int]
+    personal: Mapping[str, int]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Artifact:
     """A folder in the store: where it is, what it is, and the digest of its bytes."""
 

@@ -1,0 +1,1 @@
+"""Should this be a small model at all: decision, money and memo."""
