@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
@@ -12,8 +13,12 @@ from typing import Any
 
 import pytest
 
+from residency.config import ServeSettings
 from residency.errors import EngineError, EngineRejected, InputError
-from residency.serve.ask import ask, models
+from residency.serve.ask import KEY_VARIABLE, ask, models
+from residency.serve.asked import Caller
+from residency.serve.keys import FILE_NAME, KeyRing
+from residency.store import Store
 from tests.engines.processes import eventually
 from tests.serve.conftest import Served
 
@@ -30,6 +35,20 @@ def test_it_answers_in_pieces_and_whole(serving: Serving) -> None:
 def test_it_names_the_models(serving: Serving) -> None:
     served = serving()
     assert models(f"127.0.0.1:{served.port}") == ["echo"]
+
+
+def test_a_key_comes_from_the_environment(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = serving(settings=ServeSettings(keys=True))
+    monkeypatch.delenv(KEY_VARIABLE, raising=False)
+    with pytest.raises(EngineRejected, match="a valid API key") as caught:
+        models(served.url)
+    assert KEY_VARIABLE in caught.value.hint
+    ring = KeyRing(Store(served.folder).root / FILE_NAME)
+    monkeypatch.setenv(KEY_VARIABLE, ring.add(Caller(name="kim"), expires=None, now=time.time()))
+    assert models(served.url) == ["echo"]
+    assert "".join(ask(served.url, QUESTION, model="echo")) == "uno dos 三"
 
 
 def test_leaving_early_stops_the_work(

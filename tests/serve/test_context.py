@@ -86,13 +86,21 @@ def test_a_prompt_is_counted_or_refused_whatever_the_policy() -> None:
     assert caught.value.param == "prompt"
 
 
-def test_prune_drops_the_fewest_of_the_oldest_turns() -> None:
+def test_prune_drops_few_of_the_oldest_turns() -> None:
     asked = asking(talk(30), max_tokens=100)
     fitted, receipt = fit(ContextWindow(SIZE, Words()), asked, "prune")
     assert fitted.messages == (*talk(30)[:3], *talk(30)[-(len(fitted.messages) - 3) :])
     assert receipt["tokens_before"] == 715
-    assert SIZE - 100 - 24 < receipt["tokens_after"] <= SIZE - 100
+    assert SIZE - 100 - 4 * 24 < receipt["tokens_after"] <= SIZE - 100
     assert receipt["dropped_messages"] == 60 - len(fitted.messages)
+
+
+def test_a_growing_conversation_keeps_its_beginning_for_some_turns() -> None:
+    window, second = ContextWindow(SIZE, Words()), []
+    for turns in range(24, 36):
+        fitted, _ = fit(window, asking(talk(turns), max_tokens=100), "prune")
+        second.append(fitted.messages[3].content)
+    assert len(set(second)) <= len(second) / 3
 
 
 def test_prune_leaves_a_quarter_to_answer_in_where_it_can() -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import anthropic
 import openai
 import pytest
 
@@ -97,6 +98,15 @@ def test_requests_a_minute(serving: Serving) -> None:
     assert caught.value.code == "rate_limit_exceeded"
     assert 0 < int(caught.value.response.headers["retry-after"]) <= 20
     assert caught.value.response.headers["x-ratelimit-remaining-requests"] == "0"
+
+
+def test_counting_tokens_is_a_request_too(serving: Serving) -> None:
+    served = holder(serving(settings=ServeSettings(keys=True)), requests=1)
+    client = anthropic.Anthropic(base_url=served.url, api_key=served.client.api_key, max_retries=0)
+    asked: Any = {"model": "echo", "messages": [{"role": "user", "content": "hi"}]}
+    assert client.messages.count_tokens(**asked).input_tokens
+    with pytest.raises(anthropic.RateLimitError):
+        client.messages.count_tokens(**asked)
 
 
 def test_tokens_a_minute_are_those_that_were_used(serving: Serving) -> None:

@@ -5,7 +5,7 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from residency.serve.turns import droppable, fewest, older, without
+from residency.serve.turns import droppable, fewest, older, rounded, without
 from residency.types import Message
 
 Turn = tuple[Message, ...]
@@ -104,3 +104,9 @@ def test_fewest_is_the_first_that_fits(sizes: list[int], data: st.DataObject) ->
     number, size = asyncio.run(fewest(len(sizes) - 1, tokens, limit, low=low))
     assert number == (fitting[0] if fitting else len(sizes) - 1)
     assert size == sizes[number]
+
+
+@given(st.integers(0, 200), st.integers(0, 200))
+def test_rounding_drops_no_more_than_a_quarter_more(gone: int, more: int) -> None:
+    groups = gone + more
+    assert gone <= rounded(gone, groups) <= min(groups, gone + groups / 4)

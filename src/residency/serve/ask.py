@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import os
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 from residency.errors import EngineError, EngineRejected, EngineUnavailable, InputError
 
+KEY_VARIABLE = "RESIDENCY_API_KEY"
 ANSWER_SECONDS = 300.0
 LOOK_SECONDS = 10.0
 
@@ -20,7 +22,8 @@ def ask(
 ) -> Generator[str]:
     """The answer's text, in pieces as it is written, or whole when `stream` is false.
 
-    `url` is the endpoint's root, with or without `/v1`; `messages` are OpenAI's. Closing the
+    `url` is the endpoint's root, with or without `/v1`; `messages` are OpenAI's; an endpoint that
+    asks for keys is given that of the environment variable `RESIDENCY_API_KEY`. Closing the
     generator early closes the connection, which stops the work. Raises `InputError` where nothing
     answers at `url`, `EngineRejected` with the endpoint's reason, and `EngineError` when an answer
     breaks off.
@@ -55,9 +58,12 @@ def _request(
     connection = http.client.HTTPConnection(parts.netloc, timeout=seconds)
     root = parts.path.rstrip("/").removesuffix("/v1")
     payload = None if body is None else json.dumps(body).encode()
+    headers = {"content-type": "application/json"}
+    if key := os.environ.get(KEY_VARIABLE):
+        headers["authorization"] = f"Bearer {key}"
     try:
         try:
-            connection.request(method, root + path, payload, {"content-type": "application/json"})
+            connection.request(method, root + path, payload, headers)
             response = connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
             raise InputError(
@@ -79,6 +85,8 @@ def _refusal(response: http.client.HTTPResponse) -> EngineRejected:
         message, hint = whole["error"]["message"], whole.get("residency", {}).get("hint", "")
     except (ValueError, KeyError, TypeError):
         message, hint = f"HTTP {response.status}: {text[:200]}", "is this a residency endpoint?"
+    if response.status == http.HTTPStatus.UNAUTHORIZED:
+        hint = f"export {KEY_VARIABLE}=..., a key of: residency keys add NAME"
     return EngineRejected(message, status=response.status, hint=hint)
 
 

@@ -16,7 +16,7 @@ from residency.serve.asked import Asked
 from residency.serve.errors import RequestError
 from residency.serve.notes import Notes
 from residency.serve.summary import Reader, Summaries
-from residency.serve.turns import droppable, fewest, without
+from residency.serve.turns import droppable, fewest, rounded, without
 from residency.types import Message
 
 FREE_SHARE = 4
@@ -126,7 +126,8 @@ class ContextWindow:
         return pruned, {**changed, "fallback": "prune"}
 
     async def _prune(self, asked: Asked, limit: int) -> tuple[Asked, dict[str, Any]]:
-        """Without the fewest of the oldest groups."""
+        """Without the oldest groups: the fewest, rounded up, so that the next turns drop the same
+        ones and the engine's prompt cache still hits."""
         groups = droppable(asked.messages)
 
         def left(gone: int) -> Asked:
@@ -134,6 +135,9 @@ class ContextWindow:
 
         gone, tokens = await fewest(len(groups), lambda n: self._reader.count(left(n)), limit)
         pruned = left(gone)
+        if (even := rounded(gone, len(groups))) > gone:
+            gone, pruned = even, left(even)
+            tokens = await self._reader.count(pruned)
         if tokens + (_answer(asked) or 1) > self.size:
             raise _too_long(pruned, tokens, self.size, shortened=True)
         return pruned, {"tokens_after": tokens, "dropped_messages": sum(map(len, groups[:gone]))}

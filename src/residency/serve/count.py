@@ -21,6 +21,7 @@ class TokenCount(Endpoint):
     async def _serve(self, visit: Visit, request: Request, reply: Reply) -> None:
         asked = await self._read(visit, request, parse_count)
         self._gateway.check(asked, visit.caller)
+        self._gateway.count_request(visit.caller)
         async with self._gateway.fleet.lease(asked.model) as station:
             if station.window is None:
                 raise RequestError(

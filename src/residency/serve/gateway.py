@@ -130,6 +130,10 @@ class Gateway:
     def rate_headers(self, caller: Caller) -> dict[str, str]:
         return self._limits.headers(caller, time.monotonic())
 
+    def count_request(self, caller: Caller) -> None:
+        """Count a request that generates nothing. Raises `RequestError` past the caller's limit."""
+        self._limits.take(caller, 0, time.monotonic())
+
     @contextlib.contextmanager
     def limited(self, visit: Visit) -> Iterator[None]:
         """Count the request and its tokens against its caller's limits: at most before, and as many

@@ -60,6 +60,13 @@ async def fewest(
     return high, await tokens(high) if found is None else found
 
 
+def rounded(gone: int, groups: int) -> int:
+    """`gone` of so many `groups`, rounded up to a step that grows with them: at most a quarter of
+    them more, and the same for some turns of a conversation in a row."""
+    step = 1 << max(0, (groups // 4).bit_length() - 1)
+    return min(-(-gone // step) * step, groups)
+
+
 def _turns(messages: Sequence[Message]) -> list[range]:
     starts = [place for place, one in enumerate(messages) if one.role == "user"]
     return [range(start, end) for start, end in pairwise([*starts, len(messages)])]
