@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,13 +54,17 @@ def run(inputs: Inputs, settings: ExportSettings, out: Draft) -> Record:
     """
     out.clear()
     probes = fingerprint.probes(inputs.dataset.path)
-    merged, reference, found = _merge(inputs, probes, out.path / "merged")
     builds = _Builds(out.path, probes)
-    base_reference = take_torch(load(inputs.base.path), load_tokenizer(inputs.base.path), probes)
     name = Path(inputs.base.name).name
-    convert(inputs.base.path, builds.file(BASE), name)
-    found[BASE] = builds.finish(BASE, base_reference, TOLERANCE[F16], ())
-    convert(merged, builds.file(F16), f"{name} specialist")
+    # The converter keeps one core busy; what is beside it here needs another.
+    with ThreadPoolExecutor(1) as beside:
+        base = beside.submit(convert, inputs.base.path, builds.file(BASE), name)
+        merged, reference, found = _merge(inputs, probes, out.path / "merged")
+        f16 = beside.submit(convert, merged, builds.file(F16), f"{name} specialist")
+        plain = take_torch(load(inputs.base.path), load_tokenizer(inputs.base.path), probes)
+        base.result()
+        found[BASE] = builds.finish(BASE, plain, TOLERANCE[F16], ())
+        f16.result()
     found[F16] = builds.finish(F16, reference, TOLERANCE[F16], ())
     source = open_source(builds.file(F16))
     for level in settings.levels:
