@@ -105,11 +105,12 @@ class ChatClient:
         with engine_errors(self._who):
             response = await self._post(f"{self._base}{path}", whole)
             try:
-                async for data in _events(response.content):
-                    if data == b"[DONE]":
-                        done = True
-                    else:
-                        yield self._chunk(data)
+                async for events in _events(response.content):
+                    for data in events:
+                        if data == b"[DONE]":
+                            done = True
+                        else:
+                            yield self._chunk(data)
             finally:
                 response.close()
         if not done:
@@ -264,14 +265,13 @@ class EngineClient(ChatClient):
                 return dict(await response.json())
 
 
-async def _events(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
-    """The data of each server-sent event; llama.cpp and OpenAI write it on one line."""
+async def _events(content: aiohttp.StreamReader) -> AsyncIterator[list[bytes]]:
+    """The data of the server-sent events that came at once; llama.cpp and OpenAI write each on one
+    line."""
     rest = b""
     async for piece in content.iter_any():
         *lines, rest = (rest + piece).split(b"\n")
-        for line in lines:
-            if line.startswith(b"data:"):
-                yield line[5:].strip()
+        yield [line[5:].strip() for line in lines if line.startswith(b"data:")]
 
 
 @contextlib.contextmanager
