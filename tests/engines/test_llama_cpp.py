@@ -113,8 +113,9 @@ def test_changed_bytes_are_caught_by_the_digest(spec: EngineSpec, tmp_path: Path
 
 
 PARENT = """
-import os, sys, time
+import os, signal, sys, time
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's job in the background ignores it
 from residency.engines.base import EngineSpec
 from residency.engines.llama_cpp import LlamaCpp
 engine = LlamaCpp(EngineSpec(model=Path(sys.argv[1]), alias="base", context=512, slots=1))
