@@ -31,6 +31,12 @@ def test_an_unknown_section_names_the_nearest() -> None:
     assert error.hint == "did you mean train?"
 
 
+def test_an_unknown_setting_of_a_served_model_names_the_nearest() -> None:
+    error = refused(GOOD + "[serve.models.api]\nprise_in = 1.0\n")
+    assert "residency.toml:5" in error.message
+    assert error.hint == "did you mean price_in?"
+
+
 def test_a_wrong_type_shows_the_value() -> None:
     error = refused(GOOD + '[train]\nepochs = "three"\n')
     assert "residency.toml:5" in error.message

@@ -31,6 +31,7 @@ Act = Literal[
     "release rolled back",
     "gc",
     "traffic erased",
+    "traffic imported",
     "endpoint exposed",
 ]
 GENESIS = "0" * 64

@@ -198,6 +198,34 @@ def _pull() -> None:
 
 @verb(
     main,
+    "fit",
+    "fit.fit",
+    argument("model"),
+    option("--context", type=click.IntRange(min=1), help="Tokens of a slot, or of a training row."),
+    option("--slots", type=click.IntRange(min=1), default=1, show_default=True, help="At once."),
+    option(
+        "--level", type=click.Choice(["f16", "Q8_0", "Q5_K_M", "Q4_K_M"]), help="Of its weights."
+    ),
+    option("--train", type=click.Choice(["lora", "qlora", "full"]), help="Train it, not ask it."),
+)
+def _fit() -> None:
+    """Say whether MODEL fits in memory: a carried model, a folder, a GGUF file, or a size as 7B."""
+
+
+@verb(
+    main,
+    "decide",
+    "decide.decide",
+    option("--answers", type=click.Path(path_type=Path), help="TOML; asked on a terminal without."),
+    option("--memo", type=click.Path(path_type=Path), help="Instead of reports/decision.html."),
+    option("--prices", type=click.Path(path_type=Path), help="Your copy of the price table."),
+)
+def _decide() -> None:
+    """Say whether the work should move to a small model, how, and what that saves."""
+
+
+@verb(
+    main,
     "setup",
     "setup.setup",
     argument("name", default=""),
@@ -264,6 +292,28 @@ def _keys_revoke() -> None:
 @verb(main, "audit", "provenance.audit_log")
 def _audit() -> None:
     """Print the log of administrative acts, after checking that it is whole."""
+
+
+@verb(
+    traffic,
+    "import",
+    "traffic.import_files",
+    argument("files", type=click.Path(path_type=Path), nargs=-1, required=True),
+    option("--map", "mapping", multiple=True, help="field=column of a CSV; may be repeated."),
+)
+def _traffic_import() -> None:
+    """Bring the calls that FILES have logged into the record; a call that is there is left out."""
+
+
+@verb(
+    traffic,
+    "report",
+    "traffic.report_on",
+    option("--tag", default="", help="Report by the values of this tag of the calls."),
+    option("--since", default="", help="Calls from this day on, as 2027-01-31 (UTC)."),
+)
+def _traffic_report() -> None:
+    """Say what the recorded calls ask, in categories, and write it as a page."""
 
 
 @verb(traffic, "erase", "traffic.erase", argument("subject"))

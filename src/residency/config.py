@@ -6,7 +6,7 @@ import difflib
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -14,6 +14,8 @@ from residency.errors import SettingsError, StorageError
 
 FILE_NAME = "residency.toml"
 DEFAULT_BASE = "SmolLM2-135M-Instruct"
+
+Model = TypeVar("Model", bound=BaseModel)
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(gt=0)]
@@ -169,6 +171,20 @@ class ServeSettings(_Section):
     models: dict[str, ServedModel] = {}
 
 
+class TrafficSettings(_Section):
+    """Where exchanges are kept, and how logs are imported.
+
+    `store` empty means SQLite in the workspace; else it is a database of its own on PostgreSQL,
+    `postgresql://USER@HOST:PORT/DATABASE`, whose password is best left to the variable PGPASSWORD.
+    `personal` says what an import does where personal data is found: mask it, keep it, or drop the
+    text. `rejects` is how many bad lines an import bears before it stops.
+    """
+
+    store: Annotated[str, Field(pattern=r"^(postgres(ql)?://.*)?$")] = ""
+    personal: Literal["mask", "keep", "drop"] = "mask"
+    rejects: Annotated[int, Field(ge=0)] = 1000
+
+
 class Settings(_Section):
     """The whole file. `name` is the specialist's, and what `/v1/models` lists.
 
@@ -184,6 +200,7 @@ class Settings(_Section):
     gate: GateSettings = GateSettings()
     engine: EngineSettings = EngineSettings()
     serve: ServeSettings = ServeSettings()
+    traffic: TrafficSettings = TrafficSettings()
 
 
 def load(workspace: Path) -> Settings:
@@ -207,6 +224,11 @@ def load(workspace: Path) -> Settings:
 
 def parse(text: str, place: str) -> Settings:
     """Settings from TOML `text`; `place` is named in errors."""
+    return strict(Settings, text, place)
+
+
+def strict(kind: type[Model], text: str, place: str) -> Model:
+    """A `kind` from TOML `text`. Raises `SettingsError` with `place`, line and nearest match."""
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -214,20 +236,20 @@ def parse(text: str, place: str) -> Settings:
             f"{place}: not valid TOML: {error}", hint="see https://toml.io for the format"
         ) from None
     try:
-        return Settings.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
         problem = error.errors()[0]
         loc = [str(part) for part in problem["loc"] if isinstance(part, str)]
-        message, hint = _explain(dict(problem), loc)
+        message, hint = _explain(kind, dict(problem), loc)
         more = error.error_count() - 1
         also = f" (and {more} more)" if more else ""
         raise SettingsError(f"{place}:{_line(text, loc)}: {message}{also}", hint=hint) from None
 
 
-def _explain(problem: dict[str, Any], loc: list[str]) -> tuple[str, str]:
+def _explain(kind: type[BaseModel], problem: dict[str, Any], loc: list[str]) -> tuple[str, str]:
     name = ".".join(loc)
     if problem["type"] == "extra_forbidden":
-        known = _known_keys(loc[:-1])
+        known = _known_keys(kind, loc[:-1])
         near = difflib.get_close_matches(loc[-1], known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
         return f"unknown setting {name}", hint
@@ -235,25 +257,25 @@ def _explain(problem: dict[str, Any], loc: list[str]) -> tuple[str, str]:
         return f"{name} is missing", f"add {loc[-1]} = ..."
     return (
         f"{name}: {problem['msg']}, not {problem['input']!r}",
-        "residency settings lists them all",
+        "docs/reference/settings.md and the comments in the file say what it takes",
     )
 
 
-def _known_keys(section: list[str]) -> list[str]:
-    model: type[BaseModel] = Settings
+def _known_keys(kind: Any, section: list[str]) -> list[str]:
     for part in section:
-        model = model.model_fields[part].annotation  # type: ignore[assignment]
-    return sorted(model.model_fields)
+        tables = get_origin(kind) is dict  # its keys are names that the user gives
+        kind = get_args(kind)[1] if tables else kind.model_fields[part].annotation
+    return sorted(kind.model_fields)
 
 
 def _line(text: str, loc: list[str]) -> int:
     """The line of the key `loc`, or of its section, or 1."""
     section, best = "", 1
-    wanted = loc[0] if len(loc) > 1 else ""
+    wanted = ".".join(loc[:-1])
     for number, line in enumerate(text.splitlines(), 1):
         if header := re.match(r"\s*\[([^\]]+)\]", line):
-            section = header[1].strip()
-            if section in (wanted, loc[-1]):
+            section = header[1].strip().replace('"', "")
+            if section in (wanted, loc[0], loc[-1]):
                 best = number
         elif section == wanted and re.match(rf"\s*[\"']?{re.escape(loc[-1])}[\"']?\s*=", line):
             return number

@@ -17,7 +17,8 @@ def say(text: str) -> None:
 
 
 class Progress:
-    """Counts `done` of `total` with the time that is left; use as a context manager.
+    """Counts `done` of `total` with the time that is left, or of a total of 0, which is one that
+    nobody knows, how many are done a second; use as a context manager.
 
     On a terminal the line is redrawn at most ten times a second; elsewhere a line is printed at
     most every five seconds and at the end.
@@ -50,14 +51,17 @@ class Progress:
         self._shown = time.monotonic()
         spent = self._shown - self._start
         fresh = self.done - self._resumed
-        left = spent / fresh * (self.total - self.done) if fresh else 0.0
-        when = f"{spent:.0f} s" if final else f"{left:.0f} s left"
-        text = f"{self.label}: {self.done}/{self.total}, {when}{', ' + note if note else ''}"
+        if self.total:
+            left = spent / fresh * (self.total - self.done) if fresh else 0.0
+            when = f"{spent:.0f} s" if final else f"{left:.0f} s left"
+            filled = 24 * self.done // self.total
+            bar, count = "█" * filled + "·" * (24 - filled) + " ", f"{self.done}/{self.total}"
+        else:
+            when = f"{fresh / spent if spent else 0.0:,.0f} a second"
+            bar, count = "", f"{self.done:,}"
+        text = f"{self.label}: {count}, {when}{', ' + note if note else ''}"
         if self._tty:
-            width = 24
-            filled = width * self.done // max(self.total, 1)
-            bar = "█" * filled + "·" * (width - filled)
-            print(f"\r\033[K{bar} {text}", end="\n" if final else "", file=sys.stderr, flush=True)
+            print(f"\r\033[K{bar}{text}", end="\n" if final else "", file=sys.stderr, flush=True)
         else:
             say(text)
 

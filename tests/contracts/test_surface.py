@@ -23,7 +23,9 @@ VERBS = {
     "data build": ["--json", "--workspace"],
     "data check": ["--json", "--workspace", "FILE"],
     "data preview": ["--count", "--json", "--workspace"],
+    "decide": ["--answers", "--json", "--memo", "--prices", "--workspace"],
     "export": ["--json", "--workspace"],
+    "fit": ["--context", "--json", "--level", "--slots", "--train", "--workspace", "MODEL"],
     "gate": ["--json", "--workspace"],
     "gc": ["--json", "--workspace", "--yes"],
     "init": ["--json", "--recipe", "--workspace", "DIRECTORY"],
@@ -50,6 +52,8 @@ VERBS = {
     "serve": ["--json", "--port", "--release", "--workspace"],
     "setup": ["--json", "--list", "--workspace", "NAME"],
     "traffic erase": ["--json", "--workspace", "SUBJECT"],
+    "traffic import": ["--json", "--map", "--workspace", "FILES"],
+    "traffic report": ["--json", "--since", "--tag", "--workspace"],
     "train": ["--json", "--workspace"],
 }
 

@@ -19,7 +19,7 @@ import pytest
 import uvicorn
 
 from residency import releases
-from residency.config import ServedModel, ServeSettings
+from residency.config import ServedModel, ServeSettings, TrafficSettings
 from residency.engines.client import EngineClient
 from residency.serve.app import create_app
 from residency.serve.connection import Connection
@@ -146,7 +146,7 @@ def _served(
     ready: queue.Queue[Gateway | BaseException] = queue.Queue()
 
     async def live() -> None:
-        with kept(store.root, settings, models) as books:
+        with kept(store.root, settings, models, TrafficSettings()) as books:
             fleet = Fleet(store, models, settings, lambda *_: running, slots=4)
             gateway = Gateway(settings, models, fleet, books, sealed=sealed)
             config = uvicorn.Config(

@@ -1,6 +1,7 @@
 """Every form that a store ever had becomes the present one, with its rows."""
 
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -41,10 +42,10 @@ def test_the_oldest_becomes_the_newest(tmp_path: Path) -> None:
     assert schema(old) == schema(new) != []
 
 
-def test_a_second_opening_changes_nothing(tmp_path: Path) -> None:
-    first = TrafficStore(tmp_path / "traffic.db")
+def test_a_second_opening_changes_nothing(opened: Callable[[], TrafficStore]) -> None:
+    first = opened()
     first.add([exchange(1)])
-    second = TrafficStore(tmp_path / "traffic.db")
+    second = opened()
     assert second.salt == first.salt
     assert len(first.salt) == 32
     assert second.count() == 1

@@ -1,10 +1,17 @@
 """Personal data with a form is found where it stands; what only looks like it is left."""
 
+import re
+import tomllib
+from pathlib import Path
+from typing import get_args
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from residency.traffic.pii import find
+from residency.traffic.pii import Kind, find
+
+HERE = Path(__file__).parent
 
 FOUND = """
 EMAIL   | write to |o'neil+tag@mail.example.co.uk|.
@@ -19,6 +26,10 @@ PHONE   | |1-800-234-5678|
 PHONE   | |020 7946 0958|
 PHONE   | appelez le |06 12 34 56 78|
 PHONE   | 请打|010-12345678|
+PHONE   | mob |07700900123|
+PHONE   | at |07700900123|
+PHONE   | text me: |5551234567|
+PHONE   | 座机|62345678|
 PHONE   | 手机|13812345678|，谢谢
 PHONE   | |138 1234 5678|
 PHONE   | |+86 13812345678|
@@ -37,13 +48,26 @@ IBAN    | |no9386011117947|,
 SSN     | |123-45-6789|
 SSN     | SSN: |123456789|
 SSN     | social security number |123 45 6789|
+SSN     | social security number, that is |123 45 6789|
 MRN     | MRN: |A1234567|
 MRN     | medical record number is |00123-4|
 MRN     | 病历号：|0012345|
+MRN     | NHS no. |485 777 3456| was wrong
+MRN     | the hospital number |RX-20418|
+MRN     | 就诊卡号是|88100422|，丢了
+MRN     | 患者ID：|T30991|
 MRN     | {"mrn": "|12345678|"}
 CN_ID   | 身份证|11010519491231002X|
 CN_ID   | |11010519491231002x|
+CN_ID   | |110105 19491231 002X|
 ADDRESS | at |12 High Street|.
+ADDRESS | to |31 Willow Grove, Exeter EX4 6NA|.
+ADDRESS | |708 Pine Street, Suite 20, San Jose, CA 95112| now
+ADDRESS | in |Flat 2, 40 Station Road, York YO1 7HH|, from May
+ADDRESS | |PO Box 118, Salem, OR 97301|, not home
+ADDRESS | 公司在|天津市和平区南京路189号津汇广场2座18层|
+ADDRESS | 寄到|重庆市渝北区龙山一路5号2栋301室|
+ADDRESS | 我家是|幸福小区12栋1单元302|，谢谢
 ADDRESS | |221B Baker Street, Apt 4B| now
 ADDRESS | |5 Old Oak Dr|, we said
 ADDRESS | |1600 N. 5th Ave| is
@@ -77,6 +101,11 @@ blood pressure 120/80, pulse 72, 38.5 °C
 order_13812345678
 req_5551234567
 第12条第3款
+坐2号线到南京路，3号口出
+the patient took 500 mg at 18:00
+box 12, Row 4, York YO1 7HH
+这个小区有12栋楼
+3 days close to the beach
 """
 
 
@@ -102,6 +131,19 @@ def test_several_in_one_text_are_in_order() -> None:
     assert [span.kind for span in find(text)] == ["CARD", "ADDRESS", "EMAIL", "PHONE", "PHONE"]
 
 
+def test_the_held_out_sentences_are_apart_and_well_marked() -> None:
+    held_out, tuning = (
+        tomllib.loads((HERE / f"pii_{name}.toml").read_text()) for name in ("held_out", "tuning")
+    )
+    for language in ("en", "zh"):
+        sentences = held_out[language]
+        assert len(set(sentences)) == len(sentences) >= 100
+        assert not {*sentences} & {*tuning[language], *lines(FOUND), *lines(LEFT)}
+        kinds = {kind for s in sentences for kind in re.findall(r"\{(\w+):[^{}]+\}", s)}
+        assert kinds <= {*get_args(Kind), "NAME"}
+        assert not any(re.search(r"[{}]", re.sub(r"\{\w+:[^{}]+\}", "", s)) for s in sentences)
+
+
 def test_names_are_not_found() -> None:
     assert find("Ada Lovelace was born on 10 December 1815") == []
 
@@ -116,7 +158,10 @@ def test_spans_are_ordered_apart_and_within_the_text(text: str) -> None:
 
 @pytest.mark.parametrize(
     "part",
-    ["1-", "a@", "a.", "@a.", "1", "路1", "中", "mrn no no 1", "1 A B C D ", "GB82 ", "+1 ("],
+    [
+        *("1-", "a@", "a.", "@a.", "1", "路1", "中", "mrn no no 1", "1 A B C D ", "GB82 ", "+1 ("),
+        *("Flat 1 ", "PO box 1, A", "1 A Street, A", "路1号中园", "路一段1栋", "110105 "),
+    ],
 )
 def test_no_text_takes_more_than_linear_time(part: str) -> None:
     # A pattern that went wrong on these would not come back for hours.

@@ -28,14 +28,14 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_what_is_offered_is_kept(store: TrafficStore) -> None:
-    writer = recorder(store, batch=7)
+def test_what_is_offered_is_kept(either: TrafficStore) -> None:
+    writer = recorder(either, batch=7)
     many = [exchange(n) for n in range(100)]
     for one in many:
         writer.offer(one)
     assert writer.close() == 0
     assert (writer.written, writer.waiting, writer.failures) == (100, 0, 0)
-    assert list(store.between(0, 1e12)) == many
+    assert list(either.between(0, 1e12)) == many
 
 
 def test_it_is_written_without_waiting_for_more(store: TrafficStore, path: Path) -> None:
@@ -107,11 +107,11 @@ def test_the_end_does_not_wait_for_ever_and_counts_what_is_lost(
     other.execute("ROLLBACK")
 
 
-def test_what_is_too_old_goes_at_the_start(store: TrafficStore) -> None:
+def test_what_is_too_old_goes_at_the_start(either: TrafficStore) -> None:
     now = time.time()
-    store.add([exchange(1, time=now - 3 * 86_400), exchange(2, time=now - 1.9 * 86_400)])
-    recorder(store, retention_days=2).close()
-    assert [e.id for e in store.between(0, 1e12)] == [exchange(2).id]
+    either.add([exchange(1, time=now - 3 * 86_400), exchange(2, time=now - 1.9 * 86_400)])
+    recorder(either, retention_days=2).close()
+    assert [e.id for e in either.between(0, 1e12)] == [exchange(2).id]
 
 
 @pytest.mark.parametrize(("wall", "least"), [(1010.0, 1010.0), (9e9, 1010.0), (500.0, 500.0)])

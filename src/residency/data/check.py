@@ -7,8 +7,9 @@ from typing import Any
 
 from residency.config import DataSettings
 from residency.data import describe
-from residency.data.dedupe import compared, drop_repeated, group_near
+from residency.data.dedupe import compared, drop_repeated
 from residency.data.formats import read
+from residency.near_duplicates import group_near
 
 _MOST = 20
 

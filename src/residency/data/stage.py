@@ -10,13 +10,14 @@ from typing import Any
 from residency.config import DataSettings
 from residency.conversations import write_conversations
 from residency.data import describe
-from residency.data.dedupe import compared, drop_repeated, group_near
+from residency.data.dedupe import compared, drop_repeated
 from residency.data.formats import read, require
 from residency.data.split import split
 from residency.data.tokens import Length, measure, spread
 from residency.errors import DataError
 from residency.models.base import BaseModel
 from residency.models.chat import load_tokenizer
+from residency.near_duplicates import group_near
 from residency.progress import say
 from residency.store import Draft, write_atomic
 from residency.types import Conversation, Record, to_json

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from residency.config import Level
 from residency.errors import ModelError
-from residency.export.tensor_types import Choice, Tensor, choose_types
 from residency.hardware import usable_cores
+from residency.models.tensor_types import Choice, Tensor, choose_types
 from residency.progress import Progress
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ import uvicorn
 import uvloop
 
 from residency import audit
-from residency.config import ServedModel, ServeSettings, Settings
+from residency.config import ServedModel, ServeSettings, Settings, TrafficSettings
 from residency.errors import InputError
 from residency.progress import say
 from residency.serve import exposure, keys, routing
@@ -59,7 +59,7 @@ def serve(
     _allow_files()
     with (
         listen(settings.serve.host, settings.serve.port) as sock,
-        kept(store.root, settings.serve, models) as books,
+        kept(store.root, settings.serve, models, settings.traffic) as books,
     ):
         launch = launcher(store, settings.engine)
         fleet = Fleet(store, models, settings.serve, launch, slots=settings.engine.slots)
@@ -69,7 +69,10 @@ def serve(
 
 @contextlib.contextmanager
 def kept(
-    folder: Path, settings: ServeSettings, models: Mapping[str, ServedModel]
+    folder: Path,
+    settings: ServeSettings,
+    models: Mapping[str, ServedModel],
+    traffic: TrafficSettings,
 ) -> Iterator[Books]:
     """The books that the settings ask for, in the workspace's `folder`; written up and closed at
     the end."""
@@ -81,9 +84,9 @@ def kept(
             ledger = Ledger(folder / FILE_NAME)
             stack.callback(ledger.close)
         if settings.record != "none":
-            traffic = TrafficStore(folder / traffic_store.FILE_NAME)
-            stack.callback(traffic.close)
-            recorder = Recorder(traffic, mode=settings.record, retention_days=settings.retention)
+            exchanges = TrafficStore(traffic_store.place(folder, traffic))
+            stack.callback(exchanges.close)
+            recorder = Recorder(exchanges, mode=settings.record, retention_days=settings.retention)
             stack.callback(recorder.close)
         yield Books(ring=ring, ledger=ledger, recorder=recorder)
 

@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -34,15 +35,29 @@ def pseudonym(subject: str, salt: bytes) -> str:
 
 def masked(exchange: Exchange, salt: bytes) -> Exchange:
     """`exchange` with placeholders such as `[EMAIL_1]`: the same value has the same one throughout
-    its request, response and tags. A string that is the subject becomes its pseudonym."""
+    its key, error, request, response and tags. A string that is the subject becomes its
+    pseudonym."""
+    return masked_and_found(exchange, salt)[0]
+
+
+def found(exchange: Exchange) -> Counter[str]:
+    """How many personal values `exchange` has, by kind; the same value counts once."""
+    return masked_and_found(exchange, b"")[1]
+
+
+def masked_and_found(exchange: Exchange, salt: bytes) -> tuple[Exchange, Counter[str]]:
+    """What `masked` and `found` give, for the time of one of them."""
     mask = _Mask(exchange.subject, pseudonym(exchange.subject, salt))
-    return dataclasses.replace(
+    hidden = dataclasses.replace(
         exchange,
+        key=mask.value(exchange.key),
         subject=mask.alias,
+        error=mask.value(exchange.error),
         request=mask.value(exchange.request),
         response=mask.value(exchange.response),
         tags=mask.value(exchange.tags),
     )
+    return hidden, mask.counts
 
 
 def texts(value: Any) -> Iterator[str]:
@@ -58,26 +73,28 @@ def texts(value: Any) -> Iterator[str]:
 
 
 class _Mask:
-    """The placeholders of one exchange."""
+    """The placeholders of one exchange, and how many of them there are of a kind."""
 
     def __init__(self, subject: str, alias: str) -> None:
         self.alias = alias
         self._subject = subject
         self._known: dict[tuple[pii.Kind, str], str] = {}
         self._kinds: dict[str, pii.Kind] = {}
-        self._counts: dict[pii.Kind, int] = {}
+        self.counts: Counter[str] = Counter()
 
     def value(self, value: Any, name: str = "") -> Any:
         """A JSON value; `name` is its field's, which may be the cue that a number needs."""
         if isinstance(value, str):
             return self._text(value, name)
-        if isinstance(value, Mapping):
-            return {self._plain(key): self.value(one, key) for key, one in value.items()}
         if isinstance(value, list | tuple):
             return [self.value(one, name) for one in value]
-        if isinstance(value, int) and len(digits := str(value)) > 6:
-            text = self._plain(digits, name)
+        if isinstance(value, int):
+            if -1_000_000 < value < 1_000_000:
+                return value
+            text = self._plain(digits := str(value), name)
             return value if text == digits else text
+        if isinstance(value, Mapping):
+            return {self._plain(key): self.value(one, key) for key, one in value.items()}
         return value
 
     def _text(self, text: str, name: str) -> str:
@@ -102,6 +119,8 @@ class _Mask:
             pii.Span(s.kind, s.start - len(cue), s.end - len(cue)) for s in pii.find(cue + text)
         ]
         spans += self._again(text) if self._kinds else []
+        if not spans:
+            return text
         parts, done = [], 0
         for kind, start, end in pii.apart(spans):
             parts += [text[done:start], self._placeholder(kind, text[start:end])]
@@ -116,8 +135,8 @@ class _Mask:
     def _placeholder(self, kind: pii.Kind, value: str) -> str:
         key = kind, _bare(value)
         if key not in self._known:
-            self._counts[kind] = self._counts.get(kind, 0) + 1
-            self._known[key] = f"[{kind}_{self._counts[kind]}]"
+            self.counts[kind] += 1
+            self._known[key] = f"[{kind}_{self.counts[kind]}]"
             if single := _SINGLE_CODE.fullmatch(value):
                 self._kinds[single[1].casefold()] = kind
                 self._known[kind, _bare(single[1])] = self._known[key]

@@ -6,15 +6,14 @@ Each is run once, in order, within one transaction, and uses no SQL that Postgre
 from __future__ import annotations
 
 import secrets
-import sqlite3
-from pathlib import Path
 
 from residency.errors import StorageError
+from residency.traffic.database import Database
 
 
-def _exchanges(db: sqlite3.Connection) -> None:
+def _exchanges(db: Database) -> None:
     """What is filtered on has a column; bodies are JSON. `time` is in seconds since 1970."""
-    db.execute(
+    db.run(
         "CREATE TABLE exchanges ("
         "id TEXT PRIMARY KEY, time DOUBLE PRECISION NOT NULL, api TEXT NOT NULL, "
         "model TEXT NOT NULL, build TEXT NOT NULL, key TEXT NOT NULL, subject TEXT NOT NULL, "
@@ -23,31 +22,31 @@ def _exchanges(db: sqlite3.Connection) -> None:
         "latency DOUBLE PRECISION NOT NULL, ttft DOUBLE PRECISION, "
         "cost DOUBLE PRECISION NOT NULL, tags TEXT NOT NULL)"
     )
-    db.execute("CREATE INDEX exchanges_time ON exchanges (time, id)")
-    db.execute("CREATE INDEX exchanges_subject ON exchanges (subject)")
+    db.run("CREATE INDEX exchanges_time ON exchanges (time, id)")
+    db.run("CREATE INDEX exchanges_subject ON exchanges (subject)")
 
 
-def _salt(db: sqlite3.Connection) -> None:
+def _salt(db: Database) -> None:
     """What the pseudonyms of subjects are made with, in hex."""
-    db.execute("CREATE TABLE salts (salt TEXT NOT NULL)")
-    db.execute("INSERT INTO salts VALUES (?)", (secrets.token_hex(32),))
+    db.run("CREATE TABLE salts (salt TEXT NOT NULL)")
+    db.run("INSERT INTO salts VALUES (?)", (secrets.token_hex(32),))
 
 
 MIGRATIONS = (_exchanges, _salt)
 
 
-def migrate(db: sqlite3.Connection, path: Path) -> None:
-    """Run what `db` has not seen yet; call it within a transaction.
+def migrate(db: Database) -> None:
+    """Run what `db` has not seen yet; call it within `db.alone()`.
 
     Raises `StorageError` when a newer residency has been here.
     """
-    db.execute("CREATE TABLE IF NOT EXISTS migrations (number INTEGER PRIMARY KEY)")
-    done = db.execute("SELECT COUNT(*) FROM migrations").fetchone()[0]
+    db.run("CREATE TABLE IF NOT EXISTS migrations (number INTEGER PRIMARY KEY)")
+    done = db.rows("SELECT COUNT(*) FROM migrations")[0][0]
     if done > len(MIGRATIONS):
         raise StorageError(
-            f"{path}: its form is number {done}, and this residency knows {len(MIGRATIONS)}",
+            f"{db.place}: its form is number {done}, and this residency knows {len(MIGRATIONS)}",
             hint="update residency",
         )
     for number, step in enumerate(MIGRATIONS[done:], done + 1):
         step(db)
-        db.execute("INSERT INTO migrations VALUES (?)", (number,))
+        db.run("INSERT INTO migrations VALUES (?)", (number,))

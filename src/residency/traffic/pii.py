@@ -1,8 +1,6 @@
 """Personal data that has a form: found by patterns, check digits and cue words.
 
-Patterns do not find names, nor illnesses, nor what only its meaning makes personal: a text in which
-nothing is found here can still say whom it is about. Addresses are found in their English and
-Chinese forms only.
+`LIMITS` says what is not found. Addresses are found in their English and Chinese forms only.
 
 Everything starts from a digit or an `@`, so that a text with few of them costs little, and no
 pattern looks further than a fixed number of characters, so that no text costs much.
@@ -11,11 +9,19 @@ pattern looks further than a fixed number of characters, so that no text costs m
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date
 from typing import Literal, NamedTuple
 
 Kind = Literal["EMAIL", "PHONE", "CARD", "IBAN", "SSN", "MRN", "CN_ID", "ADDRESS"]
+
+
+LIMITS = (
+    "Found by patterns, check digits and cue words. Patterns do not find names, illnesses, or what "
+    "only its meaning makes personal; some addresses and record numbers are missed too. A text in "
+    "which nothing was found can still say whom it is about."
+)
+"""What reports say beside the kinds that were found."""
 
 
 class Span(NamedTuple):
@@ -26,8 +32,10 @@ class Span(NamedTuple):
     end: int
 
 
-SEEDS = re.compile(r"[@＠\d](?:(?<=\d)\d+)?")  # begins with a set, which re looks for fastest
+SEEDS = re.compile(r"[0-9@]|[＠\d]")  # begins with a set of ASCII, which re looks for fastest
 """Where personal data may be; a text without any has none."""
+_AT = re.compile("[@＠]")
+_NUMBER = re.compile(r"\d+")
 _CUE_REACH = 40
 _S = r"[ .\-\u00a0\u2010-\u2013]"
 _END = r"(?![0-9A-Za-z])"
@@ -62,13 +70,16 @@ _IBAN_LENGTHS = {entry[:2]: int(entry[2:]) for entry in _LENGTHS.split()}
 
 # Areas 000, 666 and 900 to 999 were never given out, nor group 00 and serial 0000.
 _SSN = re.compile(rf"(?!000|666|9)\d{{3}}({_S}?)(?!00)\d{{2}}\1(?!0000)\d{{4}}{_END}")
-_SSN_CUE = re.compile(r"(?i)(?:(?<![a-z])ssn|social security)[^\d\n]{0,20}$")
+_SSN_CUE = re.compile(r"(?i)(?:(?<![a-z])ssn|social security)[^\d\n]{0,25}$")
 
-_CN_ID = re.compile(rf"[1-9]\d{{5}}((?:18|19|20)\d\d)(\d\d)(\d\d)\d{{3}}[\dXx]{_END}")
+_CN_ID = re.compile(
+    rf"[1-9]\d{{5}}(?P<gap>{_S}?)((?:18|19|20)\d\d)(\d\d)(\d\d)(?P=gap)\d{{3}}[\dXx]{_END}"
+)
 _CN_ID_WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
 
 _PHONES = (
     re.compile(rf"(?:86{_S}?)?1[3-9]\d({_S}?)\d{{4}}\1\d{{4}}{_END}"),  # Chinese mobile
+    re.compile(rf"07[1-9]\d{{8}}{_END}"),  # British mobile
     # North America: area and exchange never begin with 0 or 1.
     re.compile(rf"(?:1[ .-])?[2-9]\d\d(?:\) ?|[.-])[2-9]\d\d[ .-]\d{{4}}{_END}"),
     # A trunk prefix and groups with one separator, as in most of Europe and for Chinese landlines.
@@ -81,42 +92,77 @@ _PHONES = (
 _ANY_PHONE = re.compile(rf"\d(?:(?:{_S}|[()/]){{0,2}}\d){{6,14}}{_END}")
 _PHONE_LEAD = re.compile(r"(?:\+ ?\(?|\()$")
 _PHONE_CUE = re.compile(
-    r"(?i)(?:(?<![a-z])(?:tel|telephone|phone|mobile|cell ?phone|whatsapp|fax|call)(?![a-z])"
-    r"|电话|手机|联系方式|致电)[^\d\n]{0,20}$"
+    r"(?i)(?:(?<![a-z])(?:tel|telephone|phone|mobile|mob|cell|cell ?phone|whatsapp|sms|fax|call"
+    r"|dial|text (?:me|us|him|her))(?![a-z])|电话|手机|座机|总机|热线|联系方式|致电|拨打|回拨)"
+    r"[^\d\n]{0,20}$"
 )
 _DATE = re.compile(r"(?:19|20)\d\d([-./ ])\d\d?\1\d\d?|\d\d?([-./])\d\d?\2(?:19|20)\d\d")
 
-_MRN = re.compile(rf"\d[0-9A-Za-z-]{{2,18}}{_END}")
+_MRN = re.compile(rf"(?:\d{{3}}([ -])\d{{3}}\1\d{{4}}|\d[0-9A-Za-z-]{{2,18}}){_END}")
+_MRN_WORDS = (
+    *("mrn", "medical", "patient", "hospital", "chart", "nhs"),
+    *("病", "住院", "门诊", "就诊", "患者", "登记", "体检"),
+)
+"""Of these every cue has one; most texts have none."""
 _MRN_CUE = re.compile(
-    r"(?i)(?:(?<![a-z])mrn(?![a-z])|medical record|patient (?:id|number|no)\b"
-    r"|病历号|病案号|住院号|门诊号)[^\dA-Za-z]{0,4}(?:(?:number|no|id|is|was)\b[^\dA-Za-z]{0,4}){0,2}(?P<head>[A-Za-z]{0,4}-?)$"
+    r"(?i)(?:(?<![a-z])(?:mrn(?![a-z])|medical record"
+    r"|(?:patient|hospital|chart|nhs) (?:id|number|no)\b)"
+    r"|(?:病历|病案|病人|住院|门诊|就诊|就诊卡|患者|登记|体检)(?:编?号码?|ID))"
+    r"[^\dA-Za-z]{0,4}(?:(?:number|no|id|is|was)\b[^\dA-Za-z]{0,4}){0,2}"
+    r"(?P<head>[A-Za-z]{0,4}-?)$"
 )
 
+# Where an address may begin, unless it has one of these words: then at any number.
+_DOOR = re.compile(r"\d(?<!\d\d)\d{0,4}(?=[A-Za-z]?,? [A-Z\d]|[号弄栋幢座])")
+_PLAIN_ADDRESS = ("street", "avenue", "boulevard", "o box ", "o. box ")
+_ROOM = r"(?:Apt|Apartment|Suite|Unit|Flat|Room|#)\.? ?#?\w{1,6}"
+_TOWN = r"(?:,? [A-Z][\w.'’-]{1,20}){1,5},?"
+_POST_CODE = r" (?:[A-Z]{2},? \d{5}(?:-\d{4})?|[A-Z]{1,2}\d[\dA-Z]? \d[A-Z]{2})"
+_PLACE = rf"(?:(?:{_TOWN})?,?{_POST_CODE}(?![0-9A-Za-z]))?"
 _WORD = r"(?:[A-Z][\w.'’-]{0,20}|[NSEW]\.?|\d{1,3}(?:st|nd|rd|th))"
 _STREET = re.compile(
     rf"\d{{1,5}}[A-Za-z]?,? (?:(?!AM\b|PM\b){_WORD} ){{1,4}}"
     r"(?:(?:Street|Avenue|Ave|Road|Rd|Boulevard|Blvd|Lane|Ln|Drive|Court|Ct|Place|Way|Square|Terrace"
-    r"|Parkway|Highway|St)\b|Dr\b(?!\.? [A-Z]))"
-    r"(?:\.?,? (?:Apt|Apartment|Suite|Unit|Flat|#)\.? ?#?\w{1,6})?"
+    r"|Parkway|Highway|Close|Crescent|Gardens|Grove|Mews|Circle|St)\b|Dr\b(?!\.? [A-Z]))"
+    rf"(?:\.?,? {_ROOM})?{_PLACE}"
     r"|\d{1,5}[a-z]? (?:[^\W\d]{1,20} ){1,2}(?:street|avenue|boulevard)\b"
 )
+_STREET_HEAD = re.compile(rf"(?<![0-9A-Za-z]){_ROOM},? $")
+_BOX = re.compile(rf"\d{{1,6}}{_PLACE}")
+_BOX_CUE = re.compile(r"(?i)(?<![a-z])p\.? ?o\.? box $")
 _HAN = r"[\u4e00-\u9fff]"
 _CN_STREET = re.compile(
-    rf"(?:{_HAN}*(?:住在|住址是?|地址[是为]?|位于|寄[到往给]|送[到往]))?"
-    rf"(?P<head>{_HAN}{{2,24}}(?:路|街|大道|巷|弄|胡同))$"
+    rf"(?:{_HAN}*(?:[在到是为往]|寄给))?(?P<head>{_HAN}{{2,24}}"
+    r"(?:(?:路|街|大道|巷|弄|胡同)(?:[东西南北中]?[一二三四五六七八九十]段)?"
+    r"|小区|花园|家园|新村|公寓|苑|[一二三四五六七八九十]区))$"
 )
-_CN_NUMBER = re.compile(r"\d{1,5}[号弄](?:楼|院)?(?:\d{1,4}(?:号楼|单元|[栋幢座楼层室号])){0,4}")
+_CN_NUMBER = re.compile(
+    r"\d{1,5}(?:[弄栋幢座]|号(?!线))(?:楼|院)?(?:\d{1,4}(?:号楼|单元|[栋幢座楼层室号]|(?!\d))){0,4}"
+    rf"(?:{_HAN}{{2,10}}(?:大厦|广场|中心|园|公寓|小区)(?:[A-Z\d]{{1,3}}[座栋幢])?"
+    r"(?:\d{1,4}[楼层室号]){0,2})?"
+)
 
 
 def find(text: str) -> list[Span]:
     """The personal data in `text`, in order and without overlaps; the longest of several wins."""
     found: list[Span] = []
-    for seed in SEEDS.finditer(text):
-        if seed[0] in ("@", "＠"):
-            found += _email(text, seed.start())
-        else:
-            found += _numbered(text, seed.start())
-    return apart(found)
+    if "@" in text or "＠" in text:
+        found += _each(_email, _AT, text)
+    if _LONG.search(text):
+        found += _each(_numbered, _NUMBER, text)
+    lower = text.lower()
+    if any(word in lower for word in _MRN_WORDS):
+        found += _each(_record_number, _NUMBER, text)
+    plain = any(word in lower for word in _PLAIN_ADDRESS)
+    found += _each(_address, _NUMBER if plain else _DOOR, text)
+    return apart(found) if len(found) > 1 else found
+
+
+def _each(
+    look: Callable[[str, int], Iterator[Span]], seed: re.Pattern[str], text: str
+) -> Iterator[Span]:
+    for match in seed.finditer(text):
+        yield from look(text, match.start())
 
 
 def apart(found: list[Span]) -> list[Span]:
@@ -140,8 +186,6 @@ def _email(text: str, at: int) -> Iterator[Span]:
 def _numbered(text: str, at: int) -> Iterator[Span]:
     """What begins with the digits at `at`, or with the few characters before them."""
     last = text[at - 1 : at]
-    yield from _record_number(text, at)
-    yield from _address(text, at)
     if last.isalpha():
         yield from _iban(text, at)
     if not _LONG.match(text, at):
@@ -206,10 +250,10 @@ def _chinese_id(text: str, at: int) -> Iterator[Span]:
     if not (match := _CN_ID.match(text, at)):
         return
     try:
-        date(*(int(part) for part in match.groups()))
+        date(*(int(part) for part in match.groups()[1:]))
     except ValueError:
         return
-    total = sum(w * int(d) for w, d in zip(_CN_ID_WEIGHTS, match[0], strict=False))
+    total = sum(w * int(d) for w, d in zip(_CN_ID_WEIGHTS, _digits(match[0]), strict=False))
     if "10X98765432"[total % 11] == _last(match[0]):
         yield Span("CN_ID", at, match.end())
 
@@ -238,7 +282,12 @@ def _record_number(text: str, at: int) -> Iterator[Span]:
 
 def _address(text: str, at: int) -> Iterator[Span]:
     if (match := _STREET.match(text, at)) and not re.match(r"[\w.]", text[at - 1 : at], re.ASCII):
-        yield Span("ADDRESS", at, match.end())
-    number = _CN_NUMBER.match(text, at)
-    if number and (street := _CN_STREET.search(_before(text, at))):
+        room = _STREET_HEAD.search(_before(text, at))
+        yield Span("ADDRESS", at - len(room[0]) if room else at, match.end())
+    elif text[max(0, at - 4) : at].lower() == "box ":
+        if (box := _BOX.match(text, at)) and (cue := _BOX_CUE.search(_before(text, at))):
+            yield Span("ADDRESS", at - len(cue[0]), box.end())
+    elif (number := _CN_NUMBER.match(text, at)) and (
+        street := _CN_STREET.search(_before(text, at))
+    ):
         yield Span("ADDRESS", at - len(street["head"]), number.end())

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from residency.export.tensor_types import Choice, Tensor, choose_types
+from residency.models.tensor_types import Choice, Tensor, choose_types
 
 
 def llama(*, width: int, hidden: int, layers: int, tied: bool = True) -> list[Tensor]:

@@ -1,0 +1,146 @@
+"""What a user says of the work and its constraints: `answers.toml`, or the answers to prompts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from residency import config
+from residency.config import Share
+from residency.decide.facts import Facts, Load, Runtime, Task
+from residency.decide.prices import named
+from residency.errors import InputError, StorageError
+from residency.types import Category, TrafficReport
+
+_MONTH = 365.25 / 12 * 86_400  # seconds
+_DAY = 86_400.0
+# Mean tokens of an answer up to which work without a stated task counts as a label, and as an
+# answer to a question: judgements of ours, which the answers can overrule.
+_LABEL, _ANSWER = 32, 400
+
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class CategoryAnswers(_Table):
+    """What one category asks in a month; tokens are means a call, `cost` is money a month, `p95`
+    in seconds. What a traffic report knows may be left out; what is given overrules it."""
+
+    task: Task | None = None
+    calls: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    prompt_tokens: Amount | None = None
+    completion_tokens: Amount | None = None
+    cost: Amount | None = None
+    p95: Amount | None = None
+    alike: Share | None = None
+    examples: Annotated[int, Field(ge=0)] | None = None
+
+
+class Answers(_Table):
+    """See `residency.decide.facts.Facts` for what each is; `memory` is in GB."""
+
+    api_model: str = ""
+    may_leave: bool = True
+    offline: bool = False
+    latency: Amount | None = None
+    quality: Share | None = None
+    reached: Share | None = None
+    budget: Amount | None = None
+    peak: Amount | None = None
+    team_hours: Amount | None = None
+    languages: Annotated[
+        tuple[str, ...], BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)
+    ] = ("en",)
+    machine: str = ""
+    gpu: bool = False
+    runtime: Runtime = "any"
+    memory: Amount | None = None
+    notation: bool = False
+    corpus: Amount = 0.0
+    category: dict[str, CategoryAnswers] = {}
+
+
+def load(path: Path) -> Answers:
+    """The answers in the file `path`.
+
+    Raises `SettingsError` with file, line and nearest match, and `StorageError`.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise StorageError(f"{path}: cannot be read: {error}", hint="check the path") from None
+    return config.strict(Answers, text, str(path))
+
+
+def facts(answers: Answers, report: TrafficReport | None = None) -> Facts:
+    """What the decision rests on: the answers, and the log's categories where there is a report.
+
+    Raises `InputError` where neither says what is asked, or of which API.
+    """
+    stated = answers.category
+    if report:
+        known = {category.name: _load(category, report) for category in report.categories}
+        for name in stated:
+            named(known, name, "category of the traffic report")
+        merged = {n: load | _given(stated.get(n)) for n, load in known.items() if load["calls"]}
+    else:
+        merged = {name: _complete(name, values) for name, values in stated.items()}
+    if not merged:
+        raise InputError(
+            "nothing says what the API is asked",
+            hint="run residency traffic report, or add [category.NAME] with calls, "
+            "prompt_tokens and completion_tokens to the answers",
+        )
+    loads = tuple(Load(name=name, **_with_task(values)) for name, values in merged.items())
+    asked = report.models if report else {}
+    model = answers.api_model or max(asked, key=asked.__getitem__, default="")
+    values = answers.model_dump(exclude={"category", "api_model", "memory"})
+    memory = None if answers.memory is None else answers.memory * 1e9
+    if not model and any(load.cost is None for load in loads):
+        raise InputError(
+            "the API's model is not given", hint='add api_model = "..." to the answers'
+        )
+    return Facts(loads=loads, api_model=model, memory=memory, **values)
+
+
+def _load(category: Category, report: TrafficReport) -> dict[str, Any]:
+    """A category of the log, brought to a month; a log of hours counts as one of a day."""
+    months = max(report.last - report.first, _DAY) / _MONTH
+    calls = max(category.calls, 1)
+    return {
+        "calls": category.calls / months,
+        "prompt_tokens": category.prompt_tokens / calls,
+        "completion_tokens": category.completion_tokens / calls,
+        "cost": category.cost / months or None,
+        "p95": category.p95,
+        "alike": category.alike,
+        "examples": category.calls - category.errors,
+    }
+
+
+def _given(values: CategoryAnswers | None) -> dict[str, Any]:
+    return values.model_dump(exclude_none=True) if values else {}
+
+
+def _complete(name: str, values: CategoryAnswers) -> dict[str, Any]:
+    given = _given(values)
+    for key in ("calls", "prompt_tokens", "completion_tokens"):
+        if key not in given:
+            raise InputError(
+                f"category {name!r}: {key} is missing",
+                hint=f"add {key} = ... to [category.{name!r}], or run residency traffic report",
+            )
+    return given
+
+
+def _with_task(values: dict[str, Any]) -> dict[str, Any]:
+    tokens = values["completion_tokens"]
+    guess = "reasoning"
+    if tokens <= _ANSWER:
+        guess = "classification" if tokens <= _LABEL else "questions"
+    return {"task": guess, **values}

@@ -1,0 +1,119 @@
+"""The rules of a decision as data (`rules.toml`), and the small language of their conditions."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from residency import config
+from residency.errors import SettingsError
+
+Stage = Literal["category", "plan", "path", "engine", "note"]
+Value = bool | float | str | None
+
+_COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
+    "<=": operator.le,
+    ">=": operator.ge,
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    ">": operator.gt,
+}
+_COMPARISON = re.compile(r"(.+?)\s*(<=|>=|==|!=|<|>)\s*(.+)")
+
+
+class Rule(BaseModel):
+    """One rule; `rules.toml` says what its fields are."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    id: str
+    stage: Stage
+    when: str
+    gives: str = ""
+    result: str = ""
+    reason: str
+    source: str
+
+
+class Rules(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    rule: list[Rule]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fired:
+    """A rule that held, with its reason filled in; `decided` where it was the first to give."""
+
+    id: str
+    stage: Stage
+    gives: str
+    result: str
+    reason: str
+    source: str
+    decided: bool
+
+
+@cache
+def load() -> tuple[Rule, ...]:
+    """The rules that come with Residency, in their order of precedence."""
+    text = (files("residency.decide") / "rules.toml").read_text(encoding="utf-8")
+    return tuple(config.strict(Rules, text, "rules.toml").rule)
+
+
+def fired(stage: Stage, facts: Mapping[str, Value]) -> tuple[Fired, ...]:
+    """The rules of `stage` that hold for `facts`, in their order; the first one decides."""
+    held: list[Rule] = []
+    for rule in (one for one in load() if one.stage == stage):
+        if not held if rule.when == "otherwise" else holds(rule.when, facts):
+            held.append(rule)
+    return tuple(
+        Fired(
+            id=rule.id,
+            stage=stage,
+            gives=rule.gives,
+            result=rule.result,
+            reason=rule.reason.format_map(facts),
+            source=rule.source,
+            decided=place == 0 and bool(rule.gives),
+        )
+        for place, rule in enumerate(held)
+    )
+
+
+def holds(condition: str, facts: Mapping[str, Value]) -> bool:
+    """Whether every comparison of `condition` is true.
+
+    One that involves an unknown (None) is not. Raises `SettingsError` for a name that is no fact.
+    """
+    return all(_holds(part.strip(), facts) for part in condition.split(" and "))
+
+
+def _holds(part: str, facts: Mapping[str, Value]) -> bool:
+    if match := _COMPARISON.fullmatch(part):
+        left, right = _value(match[1], facts), _value(match[3], facts)
+        known = left is not None and right is not None
+        return known and _COMPARISONS[match[2]](left, right)
+    if part.startswith("not "):
+        return not _value(part[4:], facts)
+    return bool(_value(part, facts))
+
+
+def _value(word: str, facts: Mapping[str, Value]) -> Value:
+    if word in facts:
+        return facts[word]
+    if word[0] == word[-1] == "'":
+        return word[1:-1]
+    try:
+        return float(word)
+    except ValueError:
+        known = ", ".join(sorted(facts))
+        raise SettingsError(f"rules.toml: {word} is no fact", hint=f"known: {known}") from None

@@ -1,0 +1,63 @@
+"""The traffic report's page: one HTML file that needs nothing beside itself."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import jinja2
+
+WIDTH, HEIGHT = 560, 200
+"""Of the plot of the curve, in pixels."""
+CROSSED = 12
+"""Rows of a comparison's table; of each row the most common values only."""
+
+
+def render(report: Mapping[str, Any]) -> str:
+    """The page, from what traffic.json holds (`residency.traffic.report.Report`)."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("residency.traffic", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        percent=percent, count=_count, money=money, seconds=seconds, day=day, points=points
+    )
+    return environment.get_template("report.html.j2").render(
+        v=report, t=report["report"], width=WIDTH, height=HEIGHT, head=_head
+    )
+
+
+def points(curve: Sequence[float]) -> str:
+    """The curve, from nothing, as the points of an SVG polyline."""
+    step = WIDTH / max(len(curve), 1)
+    rows = enumerate([0.0, *curve])
+    return " ".join(f"{k * step:.1f},{HEIGHT * (1 - share):.1f}" for k, share in rows)
+
+
+def _head(counts: Mapping[str, Any], most: int = CROSSED) -> list[tuple[str, Any]]:
+    return list(itertools.islice(counts.items(), most))
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f}%"
+
+
+def _count(number: float) -> str:
+    return f"{number:,.0f}"
+
+
+def money(amount: float) -> str:
+    return f"{amount:,.2f}" if amount >= 1 or not amount else f"{amount:.4g}"
+
+
+def seconds(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.2f} s" if value < 10 else f"{value:,.0f} s"
+
+
+def day(time: float) -> str:
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d")
