@@ -21,17 +21,19 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(gt=0)]
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A table of a file that a user writes: what is not known there is refused."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class ModelSettings(_Section):
+class ModelSettings(Section):
     """`base`: a carried model's name, a local folder, a GGUF file, or a name on the hub."""
 
     base: str = DEFAULT_BASE
 
 
-class DataSettings(_Section):
+class DataSettings(Section):
     """What to learn from, and how it is split.
 
     `map` names the columns of a CSV (`prompt`, `completion`, optionally `system`). `near_duplicate`
@@ -49,7 +51,7 @@ class DataSettings(_Section):
     seed: int = 17
 
 
-class TrainSettings(_Section):
+class TrainSettings(Section):
     """What is not given is chosen from model and data size; the reason is printed and recorded.
 
     `rank`, `alpha`, `dropout` and `target_modules` are LoRA's; `batch` is rows a step; `patience`
@@ -73,13 +75,13 @@ class TrainSettings(_Section):
 Level = Literal["Q8_0", "Q5_K_M", "Q4_K_M"]
 
 
-class ExportSettings(_Section):
+class ExportSettings(Section):
     """Quantization levels beside f16, which is always made."""
 
     levels: list[Level] = list(get_args(Level))
 
 
-class GateSettings(_Section):
+class GateSettings(Section):
     """What a build must reach to ship; a threshold that is not set is not asked.
 
     `exact`, `fields`, `valid_json` and `similarity` are lowest values of the rates of the gate's
@@ -97,7 +99,7 @@ class GateSettings(_Section):
     max_tokens: Annotated[int, Field(ge=0)] = 0
 
 
-class EngineSettings(_Section):
+class EngineSettings(Section):
     """How the model is run. `threads` 0 means the cores that are free; `server` is the path of a
     native `llama-server`, and empty means the one that comes with the package."""
 
@@ -112,7 +114,7 @@ Seconds = Annotated[float, Field(gt=0)]
 Money = Annotated[float, Field(ge=0)]
 
 
-class ServedModel(_Section):
+class ServedModel(Section):
     """A model that the endpoint lists: a release on an engine of ours, or an API at `url`.
 
     `release` is a release's name, and empty means the current one. For an API, `model` is its name
@@ -141,7 +143,7 @@ class ServedModel(_Section):
 Exposure = Literal["", "without keys", "without TLS", "without keys and TLS"]
 
 
-class ServeSettings(_Section):
+class ServeSettings(Section):
     """Where the gateway listens, whom it serves, and within which bounds.
 
     `timeout` and `drain` are in seconds. `keys` asks every client for a key of `residency keys`.
@@ -171,7 +173,7 @@ class ServeSettings(_Section):
     models: dict[str, ServedModel] = {}
 
 
-class TrafficSettings(_Section):
+class TrafficSettings(Section):
     """Where exchanges are kept, and how logs are imported.
 
     `store` empty means SQLite in the workspace; else it is a database of its own on PostgreSQL,
@@ -185,7 +187,7 @@ class TrafficSettings(_Section):
     rejects: Annotated[int, Field(ge=0)] = 1000
 
 
-class Settings(_Section):
+class Settings(Section):
     """The whole file. `name` is the specialist's, and what `/v1/models` lists.
 
     With `sealed` no process of ours opens a connection that leaves this machine.
@@ -244,6 +246,15 @@ def strict(kind: type[Model], text: str, place: str) -> Model:
         more = error.error_count() - 1
         also = f" (and {more} more)" if more else ""
         raise SettingsError(f"{place}:{_line(text, loc)}: {message}{also}", hint=hint) from None
+
+
+def strict_file(kind: type[Model], path: Path) -> Model:
+    """The same from a file. Raises `StorageError` too."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise StorageError(f"{path}: cannot be read: {error}", hint="check the path") from None
+    return strict(kind, text, str(path))
 
 
 def _explain(kind: type[BaseModel], problem: dict[str, Any], loc: list[str]) -> tuple[str, str]:

@@ -17,6 +17,7 @@ LAYERS = [
         "conversations",
         "hardware",
         "near_duplicates",
+        "pages",
         "progress",
         "releases",
         "sealed",

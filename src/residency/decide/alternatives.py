@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from residency.decide.facts import Facts
-from residency.decide.grounds import EXAMPLES, at_home, least_hours
+from residency.decide.grounds import EXAMPLES, least_hours
 from residency.decide.prices import Prices
 
 Alternative = tuple[str, str, str, Facts]
@@ -31,7 +31,7 @@ def alternatives(facts: Facts, prices: Prices) -> Iterator[Alternative]:
 
 
 def _constraints(facts: Facts) -> Iterator[Alternative]:
-    if at_home(facts):
+    if facts.at_home:
         now = "they may not" if not facts.may_leave else "it must work offline"
         yield "data may leave", now, "they may", replace(facts, may_leave=True, offline=False)
     else:

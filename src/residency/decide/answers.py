@@ -5,29 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
-from residency import config
-from residency.config import Share
-from residency.decide.facts import Facts, Load, Runtime, Task
-from residency.decide.prices import named
-from residency.errors import InputError, StorageError
+from residency.config import Section, Share, strict_file
+from residency.decide.facts import MONTH, Facts, Load, Runtime, Task
+from residency.decide.prices import Amount, named
+from residency.errors import InputError
 from residency.types import Category, TrafficReport
 
-_MONTH = 365.25 / 12 * 86_400  # seconds
 _DAY = 86_400.0
 # Mean tokens of an answer up to which work without a stated task counts as a label, and as an
 # answer to a question: judgements of ours, which the answers can overrule.
 _LABEL, _ANSWER = 32, 400
 
-Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
-
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class CategoryAnswers(_Table):
+class CategoryAnswers(Section):
     """What one category asks in a month; tokens are means a call, `cost` is money a month, `p95`
     in seconds. What a traffic report knows may be left out; what is given overrules it."""
 
@@ -41,7 +33,7 @@ class CategoryAnswers(_Table):
     examples: Annotated[int, Field(ge=0)] | None = None
 
 
-class Answers(_Table):
+class Answers(Section):
     """See `residency.decide.facts.Facts` for what each is; `memory` is in GB."""
 
     api_model: str = ""
@@ -62,7 +54,7 @@ class Answers(_Table):
     memory: Amount | None = None
     notation: bool = False
     corpus: Amount = 0.0
-    category: dict[str, CategoryAnswers] = {}
+    category: dict[str, CategoryAnswers] = Field(default_factory=dict)
 
 
 def load(path: Path) -> Answers:
@@ -70,11 +62,7 @@ def load(path: Path) -> Answers:
 
     Raises `SettingsError` with file, line and nearest match, and `StorageError`.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise StorageError(f"{path}: cannot be read: {error}", hint="check the path") from None
-    return config.strict(Answers, text, str(path))
+    return strict_file(Answers, path)
 
 
 def facts(answers: Answers, report: TrafficReport | None = None) -> Facts:
@@ -110,7 +98,7 @@ def facts(answers: Answers, report: TrafficReport | None = None) -> Facts:
 
 def _load(category: Category, report: TrafficReport) -> dict[str, Any]:
     """A category of the log, brought to a month; a log of hours counts as one of a day."""
-    months = max(report.last - report.first, _DAY) / _MONTH
+    months = max(report.last - report.first, _DAY) / MONTH
     calls = max(category.calls, 1)
     return {
         "calls": category.calls / months,

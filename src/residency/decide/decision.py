@@ -184,7 +184,7 @@ def _overall(category: Mapping[str, tuple[Fired, ...]], facts: Facts, prices: Pr
     """Where nothing moves: `unknown` if most of the money is where that is the answer."""
     kinds = {_outcome(held) for held in category.values()}
     if "slm" in kinds:
-        return "slm" if kinds == {"slm"} or grounds.at_home(facts) else "hybrid"
+        return "slm" if kinds == {"slm"} or facts.at_home else "hybrid"
     bills = {load.name: grounds.bill(load, facts, prices) for load in facts.loads}
     unknown = sum(bills[name] for name, held in category.items() if _outcome(held) == "unknown")
     return "unknown" if kinds == {"unknown"} or unknown > sum(bills.values()) / 2 else "api"
@@ -230,7 +230,7 @@ def _after(load: Load, money: Money, prices: Prices) -> Ends | None:
 def _worth(load: Load, bills: Mapping[str, float], settled: _Settled, facts: Facts) -> float | None:
     """The quality asked, or more: a wrong answer is asked again of the API, so that as large a
     share must be right as its part of the own cost (by calls) is of its bill."""
-    if grounds.at_home(facts) or not bills[load.name]:
+    if facts.at_home or not bills[load.name]:
         return facts.quality
     part = load.calls / sum(one.calls for one in settled.moved)
     return min(1.0, max(facts.quality or 0.0, settled.money.own.mid * part / bills[load.name]))

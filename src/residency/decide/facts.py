@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+MONTH = 365.25 / 12 * 86_400
+"""Seconds in the mean month."""
 Task = Literal["classification", "questions", "reasoning"]
 Runtime = Literal["any", "dotnet", "java", "windows"]
 
@@ -56,3 +58,8 @@ class Facts:
     memory: float | None = None
     notation: bool = False
     corpus: float = 0.0
+
+    @property
+    def at_home(self) -> bool:
+        """Whether the API is out of the question."""
+        return self.offline or not self.may_leave

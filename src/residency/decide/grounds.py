@@ -6,8 +6,8 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from residency.decide.facts import Facts, Load, Task
-from residency.decide.money import Money
+from residency.decide.facts import MONTH, Facts, Load, Task
+from residency.decide.money import Money, bill_of, median
 from residency.decide.prices import Ends, Machine, Prices
 from residency.decide.rules import Value
 from residency.models.memory import Need, need
@@ -23,12 +23,6 @@ LEVEL, SLOTS = "Q4_K_M", 4
 # A lone request's share of the tokens/s that a machine makes for all its users: 81 of 148 on two
 # cores (bench/engines.py); on a GPU a judgement of ours, from memory bandwidth.
 _ALONE_CPU, _ALONE_GPU = 81 / 148, 1 / 20
-_MONTH_MINUTES = 365.25 / 12 * 24 * 60
-
-
-def at_home(facts: Facts) -> bool:
-    """Whether the API is out of the question."""
-    return facts.offline or not facts.may_leave
 
 
 def proven(facts: Facts) -> bool:
@@ -38,11 +32,8 @@ def proven(facts: Facts) -> bool:
 
 def bill(load: Load, facts: Facts, prices: Prices) -> float:
     """Money a month at the API: the log's, or that of the price table with nothing cached."""
-    if load.cost is not None:
-        return load.cost
-    price = prices.api(facts.api_model)
-    a_call = load.prompt_tokens * price.input + load.completion_tokens * price.output
-    return load.calls * a_call / 1e6
+    one = bill_of([load], facts.api_model, prices)
+    return one.known + one.fresh
 
 
 def least_hours(prices: Prices) -> float:
@@ -53,13 +44,13 @@ def least_hours(prices: Prices) -> float:
 def further(prices: Prices) -> float:
     """Money a month to teach one more category, written off over the horizon."""
     rate, hours = prices.uncertain.staff_rate, prices.uncertain.build_more_hours
-    return _middle(rate) * _middle(hours) / prices.horizon
+    return median(rate) * median(hours) / prices.horizon
 
 
 def peak(facts: Facts, loads: Sequence[Load], prices: Prices) -> float:
     """Requests in the busiest minute, as stated or from the mean one."""
-    mean = sum(load.calls for load in loads) / _MONTH_MINUTES
-    return facts.peak or mean * _middle(prices.uncertain.peak)
+    mean = sum(load.calls for load in loads) / (MONTH / 60)
+    return facts.peak or mean * median(prices.uncertain.peak)
 
 
 def own_seconds(load: Load, machine: Machine, billions: float, prices: Prices) -> Ends | None:
@@ -83,7 +74,7 @@ def within_reach(facts: Facts, loads: Sequence[Load], billions: float, prices: P
     With all its machines where none is: the memo shows what latency they reach. Where the API is
     out of the question, no call falls back to it.
     """
-    if at_home(facts):
+    if facts.at_home:
         uncertain = prices.uncertain.model_copy(update={"leakage": (0.0, 0.0)})
         prices = prices.model_copy(update={"uncertain": uncertain})
     if facts.machine:
@@ -95,7 +86,7 @@ def within_reach(facts: Facts, loads: Sequence[Load], billions: float, prices: P
         return quick and (machine.gpu or not facts.gpu)
 
     some = {name: machine for name, machine in prices.machines.items() if suits(machine)}
-    owned = any(not machine.rented for machine in some.values()) or not at_home(facts)
+    owned = any(not machine.rented for machine in some.values()) or not facts.at_home
     return prices.model_copy(update={"machines": some}) if some and owned else prices
 
 
@@ -118,7 +109,7 @@ def category(load: Load, facts: Facts, prices: Prices) -> dict[str, Value]:
     it must move, whatever that costs.
     """
     billions = getattr(prices.sizes, load.task)
-    home = at_home(facts)
+    home = facts.at_home
     machines = [m for m in prices.machines.values() if not (home and m.rented)]
     times = [own_seconds(load, machine, billions, prices) for machine in machines]
     late = facts.latency is not None and load.p95 is not None and load.p95 > facts.latency
@@ -165,11 +156,7 @@ def _stated(facts: Facts, prices: Prices) -> dict[str, Value]:
     return plain | {
         "languages": ", ".join(facts.languages),
         "currency": prices.currency,
-        "home": at_home(facts),
+        "home": facts.at_home,
         "proven": proven(facts),
         "least_hours": least_hours(prices),
     }
-
-
-def _middle(ends: Ends) -> float:
-    return math.sqrt(ends[0] * ends[1])

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import jinja2
-
 from residency.decide.decision import CategoryDecision, Decision
 from residency.decide.facts import Facts
-from residency.decide.grounds import LEVEL, SLOTS, at_home
+from residency.decide.grounds import LEVEL, SLOTS
 from residency.decide.money import Range
 from residency.decide.rules import Fired
+from residency.pages import template
 from residency.types import to_dict
 
 _SWINGS = 8  # bars of the sensitivity chart
@@ -74,7 +73,7 @@ def _break_even(decision: Decision) -> str:
 def compliance(decision: Decision, facts: Facts) -> str:
     """What leaves the house after the decision."""
     waiting = any(one.order is None for one in decision.categories)
-    if at_home(facts):
+    if facts.at_home:
         more = " The categories that cannot move yet have no place to run until then." * waiting
         return "No request may leave; what moves is answered on machines of your own." + more
     if decision.verdict in ("api", "unknown"):
@@ -100,20 +99,16 @@ def latency(categories: Iterable[CategoryDecision], *, after: bool) -> float | N
 
 def render(decision: Decision, facts: Facts, created: str) -> str:
     """The page; `created` is the date and time of the decision."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("residency.decide", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    percent = "{:.0%}".format
+    page = template(
+        "residency.decide", "memo.html.j2", money=_amount, range=_range, percent=percent
     )
-    environment.filters.update(money=_amount, range=_range, percent=lambda x: f"{x:.0%}")
     swings = decision.money.swings[:_SWINGS]
     ends = [end for swing in swings for end in (swing.low, swing.high)]
     alike: dict[tuple[Fired, ...], list[str]] = {}
     for one in decision.categories:
         alike.setdefault(one.fired, []).append(one.name)
-    return environment.get_template("memo.html.j2").render(
+    return page.render(
         d=decision,
         created=created,
         headline=headline(decision),

@@ -16,15 +16,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from residency.decide.facts import Facts, Load
+from residency.decide.facts import MONTH, Facts, Load
 from residency.decide.prices import Ends, Machine, Prices, named
 from residency.errors import InputError
 
 Array = npt.NDArray[np.float64]
 
 DRAWS = 10_000
-_HOURS = 365.25 * 24 / 12  # in a month
-_SECONDS = _HOURS * 3600
 _NORMAL_95 = NormalDist().inv_cdf(0.95)
 # Where a symmetric triangle of width w has its 5% point x: 2 (x/w)^2 = 0.05.
 _TRIANGLE_5 = math.sqrt(0.05 / 2)
@@ -80,7 +78,7 @@ class Money:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Bill:
+class Bill:
     """Money a month: `known` whatever is cached, `fresh` and `cached` if no or all prompts are."""
 
     known: float
@@ -99,8 +97,8 @@ class _Work:
     prompts: float
     answers: float
     loads: int
-    moved: _Bill
-    whole: _Bill
+    moved: Bill
+    whole: Bill
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,20 +165,21 @@ def _work(facts: Facts, moved: Sequence[str], prices: Prices) -> _Work:
         prompts=sum(load.calls * load.prompt_tokens for load in some),
         answers=sum(load.calls * load.completion_tokens for load in some),
         loads=len(some),
-        moved=_bill(some, facts.api_model, prices),
-        whole=_bill(facts.loads, facts.api_model, prices),
+        moved=bill_of(some, facts.api_model, prices),
+        whole=bill_of(facts.loads, facts.api_model, prices),
     )
 
 
-def _bill(loads: Sequence[Load], model: str, prices: Prices) -> _Bill:
+def bill_of(loads: Sequence[Load], model: str, prices: Prices) -> Bill:
+    """What `loads` cost at the API: the log's figure, or that of the price table for `model`."""
     known = sum(load.cost for load in loads if load.cost is not None)
     priced = [load for load in loads if load.cost is None]
     if not priced:
-        return _Bill(known=known, fresh=0.0, cached=0.0)
+        return Bill(known=known, fresh=0.0, cached=0.0)
     price = prices.api(model)
     prompts = sum(load.calls * load.prompt_tokens for load in priced) / 1e6
     answers = sum(load.calls * load.completion_tokens for load in priced) / 1e6
-    return _Bill(
+    return Bill(
         known=known + answers * price.output,
         fresh=prompts * price.input,
         cached=prompts * price.cached,
@@ -193,12 +192,11 @@ def _size(facts: Facts, moved: Sequence[str], prices: Prices) -> float:
 
 
 def _cheapest(facts: Facts, work: _Work, billions: float, prices: Prices) -> str:
-    at_home = facts.offline or not facts.may_leave
     costs = {}
     for name, machine in prices.machines.items():
-        if prices.speed(machine, billions) and not (at_home and machine.rented):
+        if prices.speed(machine, billions) and not (facts.at_home and machine.rented):
             inputs = _inputs(facts, machine, billions, prices)
-            medians = {key: np.array([_median(ends)]) for key, ends in inputs.items()}
+            medians = {key: np.array([median(ends)]) for key, ends in inputs.items()}
             costs[name] = float(_course(medians, work, prices.horizon).own.mean())
     if not costs:
         raise InputError(
@@ -220,14 +218,15 @@ def _inputs(facts: Facts, machine: Machine, billions: float, prices: Prices) -> 
     inputs |= {key: getattr(machine, key) for key in ("price", "rent", "months")}
     inputs |= {"watts_busy": machine.watts_busy, "watts_idle": machine.watts_idle}
     inputs |= {"prompt_speed": speed.prompt, "answer_speed": speed.answer}
-    mean = sum(load.calls for load in facts.loads) / _SECONDS
+    mean = sum(load.calls for load in facts.loads) / MONTH
     if facts.peak and mean:
         ratio = max(1.0, facts.peak / 60 / mean)
         inputs["peak"] = (ratio, ratio)
     return inputs
 
 
-def _median(ends: Ends) -> float:
+def median(ends: Ends) -> float:
+    """Of what is drawn from a range: the geometric mean of its ends, of a triangle their mean."""
     low, high = ends
     return math.sqrt(low * high) if low > 0 else (low + high) / 2
 
@@ -240,10 +239,10 @@ def _drawn(name: str, ends: Ends, seed: int) -> Array:
         return np.full(DRAWS, low)
     if low > 0:
         spread = math.log(high / low) / (2 * _NORMAL_95)
-        values = dice.lognormal(math.log(_median(ends)), spread, DRAWS)
+        values = dice.lognormal(math.log(median(ends)), spread, DRAWS)
     else:
         beyond = _TRIANGLE_5 * (high - low) / (1 - 2 * _TRIANGLE_5)
-        values = dice.triangular(low - beyond, _median(ends), high + beyond, DRAWS)
+        values = dice.triangular(low - beyond, median(ends), high + beyond, DRAWS)
     if name in _SHARES:
         values = np.clip(values, 0, 1)
     return values if name == "growth" else np.maximum(values, 0)
@@ -270,7 +269,7 @@ def _course(values: Mapping[str, Array], work: _Work, horizon: int) -> _Course:
         )
     kept = 1 - v["leakage"]
     seconds = work.prompts / v["prompt_speed"] + work.answers / v["answer_speed"]
-    load = seconds * v["tokens"] * volume * kept / _SECONDS  # machines busy in the mean
+    load = seconds * v["tokens"] * volume * kept / MONTH  # machines busy in the mean
     machines = np.maximum(1, np.ceil(load * v["peak"] / v["utilisation"]))
     build = v["staff_rate"] * (v["build_hours"] + v["build_more_hours"] * (work.loads - 1))
     running = machines * v["rent"] + _power(v, load, machines)
@@ -293,7 +292,7 @@ def _course(values: Mapping[str, Array], work: _Work, horizon: int) -> _Course:
 def _power(v: Mapping[str, Any], load: Array, machines: Array) -> Array:
     busy = np.minimum(load / machines, 1)
     watts = v["watts_idle"] + (v["watts_busy"] - v["watts_idle"]) * busy
-    return np.asarray(machines * watts / 1000 * _HOURS * v["power"])
+    return np.asarray(machines * watts / 1000 * (MONTH / 3600) * v["power"])
 
 
 def _purchases(machines: Array, life: Array, month: npt.NDArray[np.int_]) -> Array:
@@ -323,7 +322,7 @@ def _a_million(cost: Array, calls: Array) -> Range | None:
 def _swings(inputs: Mapping[str, Ends], work: _Work, horizon: int) -> tuple[Swing, ...]:
     """The inputs that move the saving, the strongest first; their words as in the price table."""
     names = list(inputs)
-    rows = {key: np.full(2 * len(names), _median(inputs[key])) for key in names}
+    rows = {key: np.full(2 * len(names), median(inputs[key])) for key in names}
     for place, key in enumerate(names):
         rows[key][2 * place : 2 * place + 2] = inputs[key]
     course = _course(rows, work, horizon)

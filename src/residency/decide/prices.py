@@ -9,9 +9,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from residency import config
+from residency.config import Section
 from residency.errors import InputError, StorageError
 
 
@@ -29,11 +30,7 @@ Ends = Annotated[
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class ApiPrice(_Table):
+class ApiPrice(Section):
     """Money for a million tokens; `date` is when it was read, `source` where, and where to check
     it."""
 
@@ -44,7 +41,7 @@ class ApiPrice(_Table):
     source: str
 
 
-class Speed(_Table):
+class Speed(Section):
     """Tokens a second of one machine, all its users together."""
 
     prompt: Ends
@@ -52,7 +49,7 @@ class Speed(_Table):
     basis: Literal["measured", "estimated"]
 
 
-class Machine(_Table):
+class Machine(Section):
     """`price` once and `rent` a month; `months` of life; `memory` in GB; `speeds` names a table."""
 
     about: str
@@ -71,7 +68,7 @@ class Machine(_Table):
         return self.rent[1] > 0
 
 
-class Uncertain(_Table):
+class Uncertain(Section):
     """What each is stands beside it in `prices.toml`."""
 
     growth: Ends
@@ -89,7 +86,7 @@ class Uncertain(_Table):
     build_more_hours: Ends
 
 
-class Sizes(_Table):
+class Sizes(Section):
     """Billions of weights that a task is first tried with."""
 
     classification: Amount
@@ -97,7 +94,7 @@ class Sizes(_Table):
     reasoning: Amount
 
 
-class Prices(_Table):
+class Prices(Section):
     """The whole table. `horizon` is in months."""
 
     as_of: date

@@ -10,9 +10,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from residency import config
+from residency.config import Section
 from residency.errors import SettingsError
 
 Stage = Literal["category", "plan", "path", "engine", "note"]
@@ -29,10 +28,8 @@ _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
 _COMPARISON = re.compile(r"(.+?)\s*(<=|>=|==|!=|<|>)\s*(.+)")
 
 
-class Rule(BaseModel):
+class Rule(Section):
     """One rule; `rules.toml` says what its fields are."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     id: str
     stage: Stage
@@ -43,9 +40,7 @@ class Rule(BaseModel):
     source: str
 
 
-class Rules(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
+class Rules(Section):
     rule: list[Rule]
 
 

@@ -6,12 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jinja2
-
 from residency.builds import BASE, F16
 from residency.gate.score import Relation
 from residency.gate.tally import Marked
 from residency.gate.verdict import LOWEST, RATE_WORDS
+from residency.pages import template
 from residency.types import Conversation, Message
 
 EXAMPLES = 20
@@ -69,17 +68,11 @@ def examples(marked: Mapping[str, Marked], cases: Sequence[Conversation], subjec
 
 def render(verdict: Mapping[str, Any], shown: Examples) -> str:
     """The page, from what `verdict.json` holds (see `residency.gate.stage`) and the examples."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("residency.gate", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(percent=_percent, size=_size, seconds=_seconds, number=_number)
+    filters = {"percent": _percent, "size": _size, "seconds": _seconds, "number": _number}
+    page = template("residency.gate", "report.html.j2", **filters)
     settings = verdict["settings"]
     rows = verdict["rows"]
-    return environment.get_template("report.html.j2").render(
+    return page.render(
         v=verdict,
         shown=shown,
         rate_words=RATE_WORDS,

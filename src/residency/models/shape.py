@@ -183,8 +183,13 @@ def _from_folder(path: Path) -> Shape:
             hint="give the folder that transformers' save_pretrained wrote",
         ) from None
     shape = from_config(config if isinstance(config, dict) else {}, path.name)
-    counted = sum(_safetensors_weights(file) for file in path.glob("*.safetensors"))
-    return dataclasses.replace(shape, weights=counted or shape.weights)
+    return dataclasses.replace(shape, weights=stored_weights(path) or shape.weights)
+
+
+def stored_weights(folder: Path) -> int:
+    """How many weights the safetensors files of a folder hold, by their headers alone. Raises
+    `ModelError` for a damaged one."""
+    return sum(_safetensors_weights(file) for file in folder.glob("*.safetensors"))
 
 
 def _safetensors_weights(file: Path) -> int:

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import jinja2
+from residency.pages import template
+from residency.traffic.pii import LIMITS
 
 WIDTH, HEIGHT = 560, 200
 """Of the plot of the curve, in pixels."""
@@ -17,18 +18,18 @@ CROSSED = 12
 
 def render(report: Mapping[str, Any]) -> str:
     """The page, from what traffic.json holds (`residency.traffic.report.Report`)."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("residency.traffic", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    page = template(
+        "residency.traffic",
+        "report.html.j2",
+        percent=percent,
+        count=_count,
+        money=money,
+        seconds=seconds,
+        day=day,
+        points=points,
     )
-    environment.filters.update(
-        percent=percent, count=_count, money=money, seconds=seconds, day=day, points=points
-    )
-    return environment.get_template("report.html.j2").render(
-        v=report, t=report["report"], width=WIDTH, height=HEIGHT, head=_head
+    return page.render(
+        v=report, t=report["report"], limits=LIMITS, width=WIDTH, height=HEIGHT, head=_head
     )
 
 

@@ -17,6 +17,7 @@ from residency.conversations import read_conversations
 from residency.errors import RefusedError
 from residency.models.base import BaseModel
 from residency.models.chat import load_tokenizer, render
+from residency.models.shape import stored_weights
 from residency.progress import say
 from residency.store import Draft
 from residency.train.batch import IGNORED, shared_prefix
@@ -52,7 +53,7 @@ def run(inputs: Inputs, settings: TrainSettings, out: Draft) -> Record:
         for name in ("train", "validation")
     }
     rows = {name: encode(tokenizer, split) for name, split in splits.items()}
-    parameters = _parameters(inputs.base.path)
+    parameters = stored_weights(inputs.base.path)
     lengths = [len(row["input_ids"]) for row in rows["train"]]
     plan = make_plan(settings, parameters=parameters, lengths=lengths, hardware=machine)
     for reason in plan.reasons:
@@ -85,21 +86,6 @@ def _quieten() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     logging.getLogger("transformers").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-
-
-def _parameters(folder: Path) -> int:
-    """The number of weights, from the files' headers alone."""
-    from safetensors import safe_open
-
-    total = 0
-    for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118 - the file is no mapping
-                size = 1
-                for dimension in file.get_slice(name).get_shape():
-                    size *= dimension
-                total += size
-    return total
 
 
 def _load(folder: Path, plan: Plan) -> Any:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from residency.traffic.logs.streams import whole
-from residency.traffic.logs.values import count, first, mapping, opened, text
+from residency.traffic.logs.values import count, first, mapping, objects, opened, text
 
 _CODE = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 Body = tuple[str, dict[str, Any]]
@@ -20,7 +20,7 @@ def asked(value: Any, answer: str = "") -> Body:
     """The request in `value`: a body, messages, or a bare prompt; empty where there is none.
     `answer` is the API whose form the response has, if that is known."""
     body = _unwrapped(value)
-    if _dicts(body) and all("role" in one for one in _dicts(body)):
+    if objects(body) and all("role" in one for one in objects(body)):
         body = {"messages": body}
     if not isinstance(body, dict) or (
         isinstance(value, str) and not {"messages", "model"} & body.keys()
@@ -41,7 +41,7 @@ def answered(value: Any) -> tuple[str, dict[str, Any] | None]:
     """The response in `value`: a body, the pieces of a stream, a message, or bare text; None where
     there is none, as after a failure."""
     body = whole(_unwrapped(value))
-    if turns := _dicts(body):
+    if turns := objects(body):
         body = turns[-1]
     if not isinstance(body, dict):
         return "", _choices(_said("assistant", value)) if value not in (None, "", []) else None
@@ -51,7 +51,7 @@ def answered(value: Any) -> tuple[str, dict[str, Any] | None]:
         return "messages", _from_messages(body)
     if isinstance(body.get("output"), list):
         return "responses", _from_output(body)
-    if any("embedding" in one for one in _dicts(body.get("data"))):
+    if any("embedding" in one for one in objects(body.get("data"))):
         # Vectors are nothing to learn an answer from.
         return "embeddings", {k: v for k, v in body.items() if k != "data"}
     if body.get("error") or not body:
@@ -103,28 +103,24 @@ def _choices(message: Mapping[str, Any], reason: Any = None) -> dict[str, Any]:
     return {"choices": [{"index": 0, "message": message, "finish_reason": reason}]}
 
 
-def _dicts(value: Any) -> list[dict[str, Any]]:
-    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
-
-
 def _joined(content: Any) -> str:
     """The text of a string or of content parts."""
     if isinstance(content, str):
         return content
-    return "\n".join(filter(None, (text(part.get("text")) for part in _dicts(content))))
+    return "\n".join(filter(None, (text(part.get("text")) for part in objects(content))))
 
 
 def _chat(value: dict[str, Any]) -> Body:
     messages = value["messages"]
-    blocks = [part for one in _dicts(messages) for part in _dicts(one.get("content"))]
+    blocks = [part for one in objects(messages) for part in objects(one.get("content"))]
     kinds = {text(part.get("type")) for part in blocks}
     if "system" in value or kinds & {"tool_use", "tool_result"}:
         system = [_said("system", _joined(value["system"]))] if value.get("system") else []
-        split = [part for one in _dicts(messages) for part in _split(one)]
+        split = [part for one in objects(messages) for part in _split(one)]
         rest = {k: v for k, v in value.items() if k != "system"}
         return "messages", {**rest, "messages": system + split}
     if kinds and kinds <= {"text"}:
-        plain = [{**one, "content": _flat(one.get("content"))} for one in _dicts(messages)]
+        plain = [{**one, "content": _flat(one.get("content"))} for one in objects(messages)]
         return "chat", {**value, "messages": plain}
     return "", value
 
@@ -135,7 +131,7 @@ def _flat(content: Any) -> Any:
 
 def _split(message: Mapping[str, Any]) -> list[dict[str, Any]]:
     """An Anthropic message; the results of tools have messages of their own in OpenAI's form."""
-    parts = _dicts(message.get("content"))
+    parts = objects(message.get("content"))
     results = [
         {
             "role": "tool",
@@ -166,12 +162,12 @@ def _calls(parts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _from_messages(value: Mapping[str, Any]) -> dict[str, Any]:
-    parts = _dicts(value["content"])
+    parts = objects(value["content"])
     return _answer(value, _joined(parts), _calls(parts), value.get("stop_reason"))
 
 
 def _from_output(value: Mapping[str, Any]) -> dict[str, Any]:
-    items = _dicts(value["output"])
+    items = objects(value["output"])
     said = "\n".join(_joined(one.get("content")) for one in items if one.get("type") == "message")
     return _answer(value, said, _calls(items), value.get("status"))
 
@@ -190,7 +186,7 @@ def _from_responses(value: Mapping[str, Any]) -> dict[str, Any]:
     messages = [_said("system", system)] if system else []
     if isinstance(given, str):
         messages.append(_said("user", given))
-    for one in _dicts(given):
+    for one in objects(given):
         if one.get("type") == "function_call_output":
             output = {"tool_call_id": text(one.get("call_id"))}
             messages.append({**_said("tool", one.get("output")), **output})

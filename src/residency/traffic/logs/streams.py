@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from residency.traffic.logs.values import count, mapping, opened, text
+from residency.traffic.logs.values import count, mapping, objects, opened, text
 
 _EVENTS = "message_start", "content_block_start", "content_block_delta", "message_delta"
 _PIECES = "chunks", "streamed_data", "stream"
@@ -40,13 +40,9 @@ def _event(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _parts(value: Any) -> list[dict[str, Any]]:
-    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
-
-
 def _deltas(event: dict[str, Any]) -> bool:
     """Whether it is a chunk; the choices of a whole answer have a message."""
-    return any("delta" in one for one in _parts(event.get("choices")))
+    return any("delta" in one for one in objects(event.get("choices")))
 
 
 def _chat(events: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -54,7 +50,7 @@ def _chat(events: Sequence[dict[str, Any]]) -> dict[str, Any]:
     body: dict[str, Any] = {}
     for event in events:
         body |= {k: v for k, v in event.items() if v is not None and k not in ("choices", "object")}
-        for one in _parts(event.get("choices")):
+        for one in objects(event.get("choices")):
             index = count(one.get("index"))
             empty = {"role": "assistant", "content": ""}
             choice = choices.setdefault(index, {"index": index, "message": empty})
@@ -66,7 +62,7 @@ def _chat(events: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def _add(message: dict[str, Any], delta: Any) -> None:
     message["content"] += text(delta.get("content"))
-    for part in _parts(delta.get("tool_calls")):
+    for part in objects(delta.get("tool_calls")):
         calls = message.setdefault("tool_calls", [])
         index = count(part.get("index"))
         if index >= len(calls):

@@ -50,6 +50,11 @@ def mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def objects(value: Any) -> list[dict[str, Any]]:
+    """The objects in a list, none for anything else."""
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
 def first(record: Mapping[str, Any], *names: str) -> Any:
     """The first of the fields that holds something."""
     for name in names:
