@@ -127,7 +127,7 @@ def main() -> None:
 
     with (
         run.listen(settings.serve.host, settings.serve.port) as sock,
-        run.kept(store.root, settings.serve, models) as books,
+        run.kept(store.root, settings.serve, models, settings.traffic) as books,
     ):
         fleet = Fleet(store, models, settings.serve, remembered, slots=settings.engine.slots)
         gateway = Gateway(settings.serve, models, fleet, books)

@@ -17,9 +17,9 @@ from collections.abc import AsyncGenerator, Iterable
 from pathlib import Path
 from typing import Any
 
+from residency.repetition import Detector, Loop
 from residency.serve.guards import Rules, guard
 from residency.serve.notes import Notes
-from residency.serve.repetition import Detector, Loop
 from tests.serve import legitimate
 
 TOKEN = 4

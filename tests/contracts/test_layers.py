@@ -20,6 +20,7 @@ LAYERS = [
         "pages",
         "progress",
         "releases",
+        "repetition",
         "sealed",
     },
     {"egress"},

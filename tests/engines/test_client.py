@@ -205,6 +205,20 @@ def test_same_seed_same_answer(engine: LlamaCpp) -> None:
     assert len(answers) == 1
 
 
+def test_the_stop_sequence_that_ended_an_answer_is_told(engine: LlamaCpp) -> None:
+    question = [{"role": "user", "content": "Count from 1 to 10."}]
+    body = {"messages": question, "max_tokens": 40, "temperature": 0, "verbose": True}
+
+    async def ends(client: EngineClient, **more: Any) -> list[Any]:
+        chunks = client.stream({**body, **more})
+        parts = [one for chunk in [c async for c in chunks] for one in chunk["choices"]]
+        assert not any("3" in (one["delta"].get("content") or "") for one in parts if more)
+        return [one.get("stop_reason") for one in parts if one["finish_reason"]]
+
+    assert asking(engine, lambda client: ends(client, stop=["banana", "3"])) == ["3"]
+    assert asking(engine, ends) == [None]
+
+
 def test_prompt_tokens_and_logprobs_are_those_of_transformers(
     engine: LlamaCpp, base: BaseModel
 ) -> None:

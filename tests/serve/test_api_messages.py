@@ -202,12 +202,15 @@ def test_a_plain_answer_is_anthropics() -> None:
         (part({}, finish="length"), "max_tokens", None),
         (part({}, finish="content_filter"), "refusal", None),
         (part({}, finish="stop", stop_reason="END"), "stop_sequence", "END"),
+        (part({}, finish="stop", stop_reason="<|end|>"), "end_turn", None),
+        (part({}, finish="tool_calls", stop_reason="END"), "tool_use", None),
     ],
 )
 def test_the_reason_of_the_end_is_anthropics(end: Any, reason: str, sequence: str | None) -> None:
     speaking = Speaking([*said("a")[:2], end])
-    plain = strictly(Message, post(speaking))
-    streamed = dict(post(speaking, stream=True))["message_delta"]["delta"]
+    plain = strictly(Message, post(speaking, stop_sequences=["END"]))
+    events = post(speaking, stop_sequences=["END"], stream=True)
+    streamed = dict(events)["message_delta"]["delta"]
     assert (plain.stop_reason, plain.stop_sequence) == (reason, sequence)
     assert (streamed["stop_reason"], streamed["stop_sequence"]) == (reason, sequence)
 

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
+import anthropic
 import openai
 import psutil
 import pytest
@@ -34,6 +35,12 @@ def test_it_serves_survives_its_engine_and_drains(start: Callable[..., Process])
     whole = "".join(ask(url, QUESTION, model="clinic-desk", stream=False))
     assert whole == "".join(ask(url, QUESTION, model="clinic-desk"))
     assert whole
+    word = whole.split()[2]
+    with anthropic.Anthropic(base_url=url, api_key="any") as anthropics:
+        ended = anthropics.messages.create(
+            model="clinic-desk", max_tokens=48, messages=QUESTION, stop_sequences=["€", word]
+        )
+    assert (ended.stop_reason, ended.stop_sequence) == ("stop_sequence", word)
 
     engine_of(process).kill()
     assert eventually(lambda: status_of(f"{url}/ready") == 503)

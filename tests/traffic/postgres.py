@@ -19,12 +19,14 @@ import pytest
 VARIABLE = "RESIDENCY_TEST_POSTGRES"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Server:
     """`address` has no query; `folder` is None for a server that is not ours."""
 
     address: str
-    folder: Path | None
+    folder: Path | None = None
+    programs: Path = Path()
+    process: subprocess.Popen[bytes] | None = None
 
     def run(self, sql: str) -> None:
         import psycopg
@@ -38,48 +40,68 @@ class Server:
         mark = "&" if "?" in self.address else "?"
         return f"{self.address}{mark}options={quote(f'-csearch_path={name}')}"
 
+    def start(self) -> None:
+        """Run a server of our own, and wait until it takes connections."""
+        assert self.folder
+        run = [self.programs / "postgres", "-D", self.folder / "data", "-k", self.folder]
+        run += ["-c", "listen_addresses=", "-c", "fsync=off", "-c", "log_statement=none"]
+        log = self.folder / "log"
+        with log.open("ab") as file:
+            self.process = subprocess.Popen(run, stderr=file, cwd="/", **_another(self.folder))
+        ready = [self.programs / "pg_isready", "-q", "-h", self.folder]
+        while subprocess.run(ready, check=False).returncode:
+            assert self.process.poll() is None, log.read_text()
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """End it without waiting for its clients."""
+        if self.process:
+            self.process.send_signal(signal.SIGINT)
+            self.process.wait()
+
 
 @contextlib.contextmanager
 def server() -> Iterator[Server]:
     """Skips where there is none."""
     pytest.importorskip("psycopg", reason="psycopg is not installed")
     if address := os.environ.get(VARIABLE):
-        yield Server(address=address, folder=None)
+        yield Server(address=address)
         return
+    with own_server() as one:
+        yield one
+
+
+@contextlib.contextmanager
+def own_server() -> Iterator[Server]:
+    """One that a test may stop. Skips where it cannot be had."""
+    pytest.importorskip("psycopg", reason="psycopg is not installed")
     debian = map(str, Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     found = shutil.which("initdb") or max(debian, default="")
     if not found:
         pytest.skip(f"no PostgreSQL: install Debian's postgresql, or set {VARIABLE}")
     folder = Path(tempfile.mkdtemp(prefix="residency-postgres-"))
+    if os.getuid() == 0:
+        shutil.chown(folder, "postgres", "postgres")
+    where = quote(str(folder), safe="")
+    one = Server(
+        address=f"postgresql://postgres@{where}/postgres",
+        folder=folder,
+        programs=Path(found).resolve().parent,
+    )
+    make = [one.programs / "initdb", "-D", folder / "data", "-U", "postgres", "-A", "trust"]
+    make += ["-E", "UTF8", "-N", "--locale=C"]
     try:
-        with _running(Path(found).resolve().parent, folder):
-            where = quote(str(folder), safe="")
-            yield Server(address=f"postgresql://postgres@{where}/postgres", folder=folder)
+        subprocess.run(make, check=True, capture_output=True, cwd="/", **_another(folder))
+        one.start()
+        yield one
     finally:
+        one.stop()
         shutil.rmtree(folder)
 
 
-@contextlib.contextmanager
-def _running(programs: Path, folder: Path) -> Iterator[None]:
-    # PostgreSQL refuses to run as root.
-    other: dict[str, Any] = {}
-    if os.getuid() == 0:
-        shutil.chown(folder, "postgres", "postgres")
-        other = {"user": "postgres", "group": "postgres", "extra_groups": []}
-    data = folder / "data"
-    make = [programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "-N"]
-    subprocess.run([*make, "--locale=C"], check=True, capture_output=True, cwd="/", **other)
-    run = [programs / "postgres", "-D", data, "-k", folder, "-c", "listen_addresses="]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [*run, "-c", "fsync=off", "-c", "log_statement=none"], stderr=log, cwd="/", **other
-        )
-    try:
-        ready = [programs / "pg_isready", "-q", "-h", folder]
-        while subprocess.run(ready, check=False).returncode:
-            assert process.poll() is None, (folder / "log").read_text()
-            time.sleep(0.02)
-        yield
-    finally:
-        process.send_signal(signal.SIGINT)  # no waiting for clients
-        process.wait()
+def _another(folder: Path) -> dict[str, Any]:
+    """The owner of `folder` as the user to run as: PostgreSQL refuses to be root."""
+    owner = folder.stat()
+    return (
+        {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []} if not os.getuid() else {}
+    )

@@ -176,6 +176,10 @@ class ChatClient:
             code = error.get("code") if isinstance(error, dict) else None
             status = code if isinstance(code, int) else HTTPStatus.INTERNAL_SERVER_ERROR
             raise self._failure(status, self._words(status, chunk), {})
+        if told := chunk.pop("__verbose", None):
+            # llama.cpp's, which is much longer, in the place and under the name that vLLM has.
+            for one in chunk["choices"]:
+                one["stop_reason"] = told.get("stopping_word") or None
         return chunk
 
     async def _raise_for_status(self, response: aiohttp.ClientResponse) -> None:

@@ -53,7 +53,8 @@ def identity(prefix: str, *, model: str, build: str) -> Identity:
 @dataclass(slots=True)
 class Choice:
     """One of the answers, growing with each chunk. `tool_calls` are by their index; `stop` is the
-    stop sequence that ended it, where the engine says so (vLLM does, as `stop_reason`)."""
+    stop sequence that ended it, where the engine says so (as `stop_reason`); it may be one of the
+    chat template's."""
 
     content: list[str] = field(default_factory=list)
     tool_calls: dict[int, dict[str, Any]] = field(default_factory=dict)

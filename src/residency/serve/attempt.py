@@ -163,6 +163,8 @@ class Attempt:
         body = {**body_of(asked, station.release), **changed}
         if self._on_llama_cpp:
             body["timings_per_token"] = True  # exact counts also of an answer that is cut off
+            if asked.api == "messages" and "stop" in body:
+                body["verbose"] = True  # the last chunk then says which stop sequence ended it
         if asked.wishes.deterministic:
             body |= {"temperature": 0.0, "seed": body.get("seed", 0), **station.guarantee.fields}
         if asked.n == 1 or "seed" not in body:

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from residency.config import ServedModel
+from residency.repetition import Detector
 from residency.serve.apis import json_schema
 from residency.serve.asked import Asked
 from residency.serve.notes import Notes
-from residency.serve.repetition import Detector
 from residency.serve.tally import Tally
 
 Chunk = dict[str, Any]

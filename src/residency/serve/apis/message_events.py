@@ -33,11 +33,11 @@ def error_body(fault: Fault) -> dict[str, Any]:
     return {"type": "error", "error": error, "residency": about}
 
 
-def whole(_: Asked, who: Identity, answer: Answer, facts: Mapping[str, Any]) -> dict[str, Any]:
+def whole(asked: Asked, who: Identity, answer: Answer, facts: Mapping[str, Any]) -> dict[str, Any]:
     choice = answer.first
     text = [{"type": "text", "text": choice.text}] if choice.content else []
     content = [*text, *(_tool_use(call, _input(call)) for call in choice.calls)]
-    ended = {"content": content, **_end(choice), "usage": _usage(answer)}
+    ended = {"content": content, **_end(asked, choice), "usage": _usage(answer)}
     return _message(who) | ended | tail(facts)
 
 
@@ -71,13 +71,12 @@ def _input(call: Mapping[str, Any]) -> dict[str, Any]:
     return found if isinstance(found, dict) else {"INVALID_JSON": text}
 
 
-def _end(choice: Choice) -> dict[str, Any]:
-    """llama.cpp does not say which stop sequence ended an answer, nor that one did: that is an
-    `end_turn` here. vLLM does."""
+def _end(asked: Asked, choice: Choice) -> dict[str, Any]:
+    """An API elsewhere does not say that a stop sequence ended an answer: an `end_turn` here."""
     reason = _STOP_REASONS.get(choice.finish_reason or "", "end_turn")
-    if choice.stop is not None and reason == "end_turn":
-        reason = "stop_sequence"
-    return {"stop_reason": reason, "stop_sequence": choice.stop}
+    if reason == "end_turn" and choice.stop in asked.options.get("stop", ()):
+        return {"stop_reason": "stop_sequence", "stop_sequence": choice.stop}
+    return {"stop_reason": reason, "stop_sequence": None}
 
 
 def _usage(answer: Answer) -> dict[str, int]:
@@ -95,7 +94,8 @@ def _usage(answer: Answer) -> dict[str, int]:
 class MessageWriter:
     """Content blocks follow one another: the next opens when the one before is closed."""
 
-    def __init__(self, _: Asked, who: Identity, answer: Answer) -> None:
+    def __init__(self, asked: Asked, who: Identity, answer: Answer) -> None:
+        self._asked = asked
         self._who = who
         self._answer = answer
         self._index = -1
@@ -137,7 +137,8 @@ class MessageWriter:
         return b"" if self._open is None else _event("content_block_stop", index=self._index)
 
     def last(self, facts: Mapping[str, Any]) -> bytes:
-        ended = _event("message_delta", delta=_end(self._answer.first), usage=_usage(self._answer))
+        end = _end(self._asked, self._answer.first)
+        ended = _event("message_delta", delta=end, usage=_usage(self._answer))
         return self._stop() + ended + _event("message_stop", **tail(facts))
 
     def broken(self, fault: Fault) -> bytes:

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from residency.serve.repetition import LONGEST_UNIT, Detector, Loop
+from residency.repetition import LONGEST_UNIT, Detector, Loop
 from tests.serve import legitimate
 
 LOOPS = legitimate.loops()
