@@ -219,6 +219,7 @@ def _fit() -> None:
     option("--answers", type=click.Path(path_type=Path), help="TOML; asked on a terminal without."),
     option("--memo", type=click.Path(path_type=Path), help="Instead of reports/decision.html."),
     option("--prices", type=click.Path(path_type=Path), help="Your copy of the price table."),
+    option("--compare", is_flag=True, help="The last prediction with what was logged since."),
 )
 def _decide() -> None:
     """Say whether the work should move to a small model, how, and what that saves."""

@@ -23,7 +23,7 @@ VERBS = {
     "data build": ["--json", "--workspace"],
     "data check": ["--json", "--workspace", "FILE"],
     "data preview": ["--count", "--json", "--workspace"],
-    "decide": ["--answers", "--json", "--memo", "--prices", "--workspace"],
+    "decide": ["--answers", "--compare", "--json", "--memo", "--prices", "--workspace"],
     "export": ["--json", "--workspace"],
     "fit": ["--context", "--json", "--level", "--slots", "--train", "--workspace", "MODEL"],
     "gate": ["--json", "--workspace"],

@@ -65,7 +65,7 @@ def test_the_page_needs_nothing_else_and_names_every_rule(name: str, case: Case)
     fired = [*decision.fired, *(rule for one in decision.categories for rule in one.fired)]
     assert all(f"<small>{rule.id}" in page for rule in fired)
     assert all(f"{flip.fact}: " in page for flip in decision.flips)
-    assert ("Break-even" in page) == (decision.verdict in ("slm", "hybrid"))
+    assert ("When it has paid for itself" in page) == (decision.verdict in ("slm", "hybrid"))
 
 
 def test_a_hybrid_mean_latency_counts_what_moved_at_its_slow_end(case: Case) -> None:

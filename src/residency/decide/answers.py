@@ -96,15 +96,20 @@ def facts(answers: Answers, report: TrafficReport | None = None) -> Facts:
     return Facts(loads=loads, api_model=model, memory=memory, **values)
 
 
+def months(report: TrafficReport) -> float:
+    """How many months the report's calls span; hours count as a day."""
+    return max(report.last - report.first, _DAY) / MONTH
+
+
 def _load(category: Category, report: TrafficReport) -> dict[str, Any]:
-    """A category of the log, brought to a month; a log of hours counts as one of a day."""
-    months = max(report.last - report.first, _DAY) / MONTH
+    """A category of the log, brought to a month."""
+    span = months(report)
     calls = max(category.calls, 1)
     return {
-        "calls": category.calls / months,
+        "calls": category.calls / span,
         "prompt_tokens": category.prompt_tokens / calls,
         "completion_tokens": category.completion_tokens / calls,
-        "cost": category.cost / months or None,
+        "cost": category.cost / span or None,
         "p95": category.p95,
         "alike": category.alike,
         "examples": category.calls - category.errors,

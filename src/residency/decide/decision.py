@@ -8,8 +8,9 @@ from typing import Literal, cast
 
 from residency.decide import grounds, rules
 from residency.decide.alternatives import alternatives
+from residency.decide.draws import SEED
 from residency.decide.facts import Facts, Load, Task
-from residency.decide.money import Money, forecast
+from residency.decide.money import Money, Outlook, forecast, outlook
 from residency.decide.prices import Ends, Prices
 from residency.decide.rules import Fired
 from residency.errors import InputError
@@ -17,7 +18,6 @@ from residency.models.memory import Part
 
 Verdict = Literal["api", "slm", "hybrid", "unknown"]
 
-SEED = 17
 _SMALLER = (3.0, 1.0, 0.5, 0.135)  # billions of weights of common base models
 _EASIEST: tuple[Task, ...] = ("classification", "questions", "reasoning")
 
@@ -68,6 +68,7 @@ class Decision:
     memory: tuple[Part, ...]
     engine: str
     money: Money
+    outlook: Outlook
     moved_calls: float
     moved_bill: float
     flips: tuple[Flip, ...]
@@ -99,16 +100,19 @@ def decide(facts: Facts, prices: Prices, seed: int = SEED) -> Decision:
     path = rules.fired("path", known) if moved else ()
     engine = rules.fired("engine", known) if moved else ()
     categories = tuple(_categories(settled, path, facts, prices))
+    reach = grounds.within_reach(facts, moved, money.billions, prices)
+    found = (held[0].result for held in settled.category.values())
     mine = [one for one in categories if one.order]
     return Decision(
         verdict=settled.verdict,
-        results=tuple(dict.fromkeys(_results(settled))),
+        results=tuple(dict.fromkeys(filter(None, found))),
         categories=categories,
         path=_outcome(path),
         billions=money.billions if moved else 0.0,
         memory=grounds.memory(moved, money.billions).parts if moved else (),
         engine=_outcome(engine),
         money=money,
+        outlook=outlook(facts, moved, reach, money.billions, seed=seed),
         moved_calls=sum(one.share_calls for one in mine),
         moved_bill=sum(one.share_bill for one in mine),
         flips=tuple(_flips(settled.verdict, facts, prices, seed)),
@@ -167,7 +171,7 @@ def _overruled(by: tuple[Fired, ...], held: tuple[Fired, ...]) -> tuple[Fired, .
 def _money(facts: Facts, moved: Sequence[Load], prices: Prices, seed: int) -> Money:
     size = _size(facts, moved, prices)
     table = grounds.within_reach(facts, moved, size, prices)
-    return forecast(facts, [load.name for load in moved], table, seed, billions=size)
+    return forecast(facts, moved, table, size, seed=seed)
 
 
 def _size(facts: Facts, moved: Sequence[Load], prices: Prices) -> float:
@@ -195,6 +199,8 @@ def _categories(
 ) -> Iterator[CategoryDecision]:
     bills = {load.name: grounds.bill(load, facts, prices) for load in facts.loads}
     whole, calls = sum(bills.values()) or 1.0, sum(load.calls for load in facts.loads) or 1.0
+    money = settled.money
+    machine = prices.machines.get(money.machine)
     order = [load.name for load in sorted(settled.moved, key=lambda one: -_promise(one, bills))]
     for load in sorted(facts.loads, key=lambda one: -bills[one.name]):
         moves = load in settled.moved
@@ -212,7 +218,9 @@ def _categories(
             share_bill=bills[load.name] / whole,
             order=order.index(load.name) + 1 if moves else None,
             latency=load.p95,
-            after=_after(load, settled.money, prices) if moves else None,
+            after=grounds.own_seconds(load, machine, money.billions, prices)
+            if machine and moves
+            else None,
             worth=_worth(load, bills, settled, facts) if moves else None,
             fired=fired,
         )
@@ -221,10 +229,6 @@ def _categories(
 def _promise(load: Load, bills: Mapping[str, float]) -> float:
     """Money by risk: what it costs, times how alike its answers are (a half if not known)."""
     return bills[load.name] * (0.5 if load.alike is None else load.alike)
-
-
-def _after(load: Load, money: Money, prices: Prices) -> Ends | None:
-    return grounds.own_seconds(load, prices.machines[money.machine], money.billions, prices)
 
 
 def _worth(load: Load, bills: Mapping[str, float], settled: _Settled, facts: Facts) -> float | None:
@@ -238,11 +242,6 @@ def _worth(load: Load, bills: Mapping[str, float], settled: _Settled, facts: Fac
 
 def _outcome(fired: tuple[Fired, ...]) -> str:
     return fired[0].gives if fired else "none"
-
-
-def _results(settled: _Settled) -> Iterator[str]:
-    """The findings that ended the matter, for the costliest categories first."""
-    return (held[0].result for held in settled.category.values() if held[0].result)
 
 
 def _flips(verdict: Verdict, facts: Facts, prices: Prices, seed: int) -> Iterator[Flip]:

@@ -6,8 +6,10 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
+from residency.decide.course import bill_of
+from residency.decide.draws import median
 from residency.decide.facts import MONTH, Facts, Load, Task
-from residency.decide.money import Money, bill_of, median
+from residency.decide.money import Money
 from residency.decide.prices import Ends, Machine, Prices
 from residency.decide.rules import Value
 from residency.models.memory import Need, need

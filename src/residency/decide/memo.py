@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from residency.decide import chart
 from residency.decide.decision import CategoryDecision, Decision
+from residency.decide.draws import Range
 from residency.decide.facts import Facts
 from residency.decide.grounds import LEVEL, SLOTS
-from residency.decide.money import Range
 from residency.decide.rules import Fired
 from residency.pages import template
 from residency.types import to_dict
 
 _SWINGS = 8  # bars of the sensitivity chart
+_FIRST = 8  # categories named on the first page
 _DIGITS = 100  # money from here on is shown without cents
 
 
@@ -50,7 +52,7 @@ def summary(decision: Decision) -> list[str]:
 def _saving(decision: Decision) -> str:
     money, currency = decision.money, decision.currency
     if money.saving.mid <= 0:
-        more = _amount(-money.saving.mid)
+        more = amount(-money.saving.mid)
         return f"That costs {more} {currency} a month more: it is not done for the money."
     whole = money.saving.mid / money.api.mid
     return (
@@ -98,26 +100,28 @@ def latency(categories: Iterable[CategoryDecision], *, after: bool) -> float | N
 
 
 def render(decision: Decision, facts: Facts, created: str) -> str:
-    """The page; `created` is the date and time of the decision."""
+    """The page; `created` is when it was decided, as ISO 8601."""
     percent = "{:.0%}".format
-    page = template(
-        "residency.decide", "memo.html.j2", money=_amount, range=_range, percent=percent
-    )
+    page = template("residency.decide", "memo.html.j2", money=amount, range=_range, percent=percent)
     swings = decision.money.swings[:_SWINGS]
     ends = [end for swing in swings for end in (swing.low, swing.high)]
+    moved = sorted((c for c in decision.categories if c.order), key=lambda c: c.order or 0)
     alike: dict[tuple[Fired, ...], list[str]] = {}
     for one in decision.categories:
         alike.setdefault(one.fired, []).append(one.name)
     return page.render(
         d=decision,
-        created=created,
+        created=created[:16].replace("T", " "),
         headline=headline(decision),
         summary=summary(decision),
         compliance=compliance(decision, facts),
         latency_now=latency(decision.categories, after=False),
         latency_after=latency(decision.categories, after=True),
         wanted=facts.latency,
-        moved=sorted((c for c in decision.categories if c.order), key=lambda c: c.order or 0),
+        moved=moved,
+        first=_FIRST,
+        chart=chart.break_even(decision.money, decision.outlook) if moved else None,
+        size=chart,
         swings=swings,
         span=(min([0.0, *ends]), max([1.0, *ends])),
         top=max(decision.money.api.high, decision.money.after.high, 1.0),
@@ -129,9 +133,10 @@ def render(decision: Decision, facts: Facts, created: str) -> str:
     )
 
 
-def _amount(value: float) -> str:
+def amount(value: float) -> str:
+    """Money for people: without cents where there is much of it."""
     return f"{value:,.0f}" if abs(value) >= _DIGITS else f"{value:,.2f}"
 
 
 def _range(value: Range) -> str:
-    return f"{_amount(value.mid)} ({_amount(value.low)} to {_amount(value.high)})"
+    return f"{amount(value.mid)} ({amount(value.low)} to {amount(value.high)})"

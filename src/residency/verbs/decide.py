@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,37 +13,54 @@ import click
 from residency.cli import Result
 from residency.decide import answers as stated
 from residency.decide import memo as page
+from residency.decide import predictions
 from residency.decide import prices as table
 from residency.decide.answers import Answers, CategoryAnswers
+from residency.decide.comparison import FEWEST_DAYS, Comparison
+from residency.decide.comparison import compare as compared
 from residency.decide.decision import Decision
 from residency.decide.decision import decide as decided
+from residency.decide.draws import Range
 from residency.decide.facts import Facts
+from residency.decide.predictions import Kept
 from residency.errors import InputError
 from residency.store import write_atomic
 from residency.traffic import report as traffic
-from residency.types import TrafficReport, to_dict, to_json
+from residency.types import TrafficReport, to_dict
 
 _SAYS_NO = 2
+_OUTCOMES = {
+    "inside": "as predicted",
+    "moved": "as predicted for after the move",
+    "outside": "outside the prediction",
+    "unknown": "not known: the report has none of it",
+}
 
 
-def decide(workspace: Path, answers: Path | None, memo: Path | None, prices: Path | None) -> Result:
-    """Decide, write the memo and keep the prediction in `reports/decision.json`.
+def decide(
+    workspace: Path, answers: Path | None, memo: Path | None, prices: Path | None, compare: bool
+) -> Result:
+    """Decide, write the memo and keep the prediction; or `compare` the last with what happened.
 
     The exit code is 2 where nothing moves.
     """
+    if compare:
+        if answers or memo or prices:
+            raise InputError(
+                "--compare takes no other option", hint="it looks, and decides nothing"
+            )
+        return _compared(workspace)
     report = _report(workspace)
     said = stated.load(answers) if answers else _asked(report)
     facts = stated.facts(said, report)
     decision = decided(facts, table.load(prices))
     reports = workspace / traffic.FOLDER
-    reports.mkdir(parents=True, exist_ok=True)
-    created = datetime.now(UTC).isoformat(" ", "seconds")
-    kept = {"created": created, "facts": facts, "decision": decision}
-    write_atomic(reports / "decision.json", to_json(kept, indent=1) + "\n")
+    kept = Kept(created=predictions.stamp(datetime.now(UTC)), facts=facts, decision=decision)
+    file = predictions.keep(reports, kept)
     place = memo or reports / "decision.html"
-    write_atomic(place, page.render(decision, facts, created))
+    write_atomic(place, page.render(decision, facts, kept.created))
     return Result(
-        data={**to_dict(decision), "page": str(place), "file": str(reports / "decision.json")},
+        data={**to_dict(decision), "page": str(place), "file": str(file)},
         text="\n".join(_told(decision, facts, place)),
         exit_code=0 if decision.verdict in ("slm", "hybrid") else _SAYS_NO,
     )
@@ -61,6 +79,29 @@ def _told(decision: Decision, facts: Facts, place: Path) -> list[str]:
         flip = decision.flips[0]
         lines.append(f"it would be {flip.verdict} with {flip.fact}: {flip.then} (now {flip.now})")
     return [*lines, page.compliance(decision, facts), f"memo: {place}"]
+
+
+def _compared(workspace: Path) -> Result:
+    report = traffic.load(workspace)
+    kept = predictions.last_before(workspace / traffic.FOLDER, report.first)
+    found = compared(kept, report)
+    return Result(data=to_dict(found), text="\n".join(_beside(found)))
+
+
+def _beside(found: Comparison) -> Iterator[str]:
+    yield f"decided {found.created[:10]}; {found.days:.0f} days of calls since"
+    if found.early:
+        yield f"that is too short to judge by: wait for {FEWEST_DAYS} days"
+    yield f"{'a month':40}{'predicted':>26}{'after the move':>26}{'happened':>26}"
+    for one in found.figures:
+        what = "calls" if one.what == "calls" else f"bill, {found.currency}"
+        cells = (one.predicted, one.left, one.happened)
+        row = "".join(f"{'' if cell is None else _ends(cell):>26}" for cell in cells)
+        yield f"{one.category[:25] or 'all'}: {what}".ljust(40) + f"{row}  {_OUTCOMES[one.outcome]}"
+
+
+def _ends(value: Range) -> str:
+    return f"{page.amount(value.low)} to {page.amount(value.high)}"
 
 
 def _asked(report: TrafficReport | None) -> Answers:
