@@ -10,7 +10,7 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PY) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[engine,postgres,traffic,train,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[engine,onnx,postgres,traffic,train,dev]'
 	touch $@
 
 demo: $(STAMP)
@@ -29,6 +29,7 @@ check: $(STAMP)
 	$(BIN)/ruff format --check src tests bench scripts
 	$(BIN)/ruff check src tests bench scripts
 	$(BIN)/mypy
+	MYPYPATH=src:bench $(BIN)/mypy --explicit-package-bases bench/*.py scripts/*.py
 
 fmt: $(STAMP)
 	$(BIN)/ruff format src tests bench scripts

@@ -35,7 +35,8 @@ def refuse(ring: KeyRing, token: str) -> int:
 
 def measure(ring: KeyRing, known: str, rounds: int) -> tuple[list[int], list[int]]:
     """Both times of each round; which comes first alternates, and every token is a new one."""
-    wrong, unknown = [], []
+    wrong: list[int] = []
+    unknown: list[int] = []
     for number in range(rounds):
         secret = secrets.token_urlsafe(32)
         asks = [(wrong, f"res-{known}-{secret}"), (unknown, f"res-{secrets.token_hex(6)}-{secret}")]

@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import json
 import re
+from typing import Any
 
 TOKENS = 16
 """Chunks with text in a stream; each is a write of its own."""
@@ -55,7 +56,7 @@ def _chunk(delta: object, finish: str | None = None, **more: object) -> bytes:
     return _event(json.dumps(_answer("chat.completion.chunk", [choice], **more)).encode())
 
 
-def _stream(**more: object) -> list[bytes]:
+def _stream(**more: Any) -> list[bytes]:
     words = [f" word{number}" for number in range(TOKENS)]
     usage = json.dumps(_answer("chat.completion.chunk", [], usage=_USAGE)).encode()
     return [

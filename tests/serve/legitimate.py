@@ -26,7 +26,7 @@ def _lines(form: Callable[[int], str], count: int, first: int = 1) -> str:
 
 def _pi(digits: int) -> str:
     """The first digits of pi, by Machin's formula."""
-    one = 10 ** (digits + 10)
+    one: int = 10 ** (digits + 10)
 
     def arctan(x: int) -> int:
         term = total = one // x
