@@ -22,6 +22,7 @@ LAYERS = [
         "releases",
         "repetition",
         "sealed",
+        "words",
     },
     {"egress"},
     {"models"},

@@ -13,7 +13,6 @@ from residency.gate.score import (
     score,
     task_kind,
     token_f1,
-    tokens,
 )
 
 RIGHT = '{"department": "billing", "urgency": "routine", "intent": "copy"}'
@@ -95,14 +94,6 @@ def test_text_folds_case_and_final_punctuation() -> None:
     assert not same("text", "?", "!")
 
 
-def test_tokens_of_many_scripts() -> None:
-    assert tokens("Don't wait: Straße 3.5!") == ["don", "t", "wait", "strasse", "3", "5"]
-    assert tokens("请在9点来ABC诊所") == ["请", "在", "9", "点", "来", "abc", "诊", "所"]
-    assert tokens("トイレはどこ") == list("トイレはどこ")
-    assert tokens("हिन्दी में") == ["हिन्दी", "में"]
-    assert tokens("…!? ") == []
-
-
 def test_token_f1() -> None:
     assert token_f1("the cat sat", "the cat ran") == pytest.approx(2 / 3)
     assert token_f1("a a b", "a b b") == pytest.approx(2 / 3)
@@ -124,7 +115,6 @@ def test_token_f1() -> None:
         ("label", "refill", "refill", "exact"),
         ("label", "refill now", "refill", "different"),
         ("text", "Come at nine.", "come at nine", "exact"),
-        ("text", "come at ten", "come at nine", "similar"),
         ("text", "no idea", "come at nine", "different"),
     ],
 )

@@ -1,12 +1,16 @@
 """What an import keeps of an exchange, and when it stops."""
 
 import dataclasses
+import os
 from pathlib import Path
 
 import pytest
 
 from residency.config import TrafficSettings
-from residency.traffic.intake import SHOWN, Intake, kept
+from residency.errors import ResidencyError
+from residency.traffic import logs
+from residency.traffic.intake import SHOWN, Done, Intake, _beside, kept
+from residency.traffic.logs import Part
 from residency.traffic.mask import masked, pseudonym
 from residency.traffic.store import TrafficStore
 from residency.types import to_json
@@ -51,12 +55,21 @@ def test_where_nothing_was_found_nothing_is_dropped() -> None:
 
 
 def test_a_long_log_comes_in_whole(either: TrafficStore, tmp_path: Path) -> None:
-    many = [exchange(n, f"call me on 020 7946 {n:04}") for n in range(1300)]  # three batches
+    many = [exchange(n, f"call me on 020 7946 {n:04}") for n in range(4100)]  # three batches
     intake = Intake(either, TrafficSettings())
     intake.run([log(tmp_path, *map(to_json, many))])
-    assert (intake.read, intake.added, intake.rejected) == (1300, 1300, 0)
-    assert intake.oldest == many[0].time
+    assert (intake.read, intake.added, intake.rejected) == (4100, 4100, 0)
     assert list(either.between(0, 1e12)) == [kept(one, either.salt, "mask") for one in many]
+
+
+def die(part: Part) -> Done:
+    os._exit(9)
+
+
+def test_a_process_that_dies_is_told(tmp_path: Path) -> None:
+    found = logs.parts(log(tmp_path, to_json(exchange(1))))
+    with pytest.raises(ResidencyError, match="died"):
+        list(_beside(die, found, 1))
 
 
 def test_a_second_import_adds_nothing(either: TrafficStore, tmp_path: Path) -> None:

@@ -95,6 +95,16 @@ VALUES = st.sampled_from(
 WORDS = st.sampled_from(["hello", "电话", "is", ",", "{", '"', "in 2026", "[EMAIL_1]"])
 
 
+NAMES = st.sampled_from(["created", "phone", "ssn", "mrn", "patient id", "fax_number", "电话", ""])
+
+
+@given(NAMES, st.integers(0, 10**13))
+def test_a_number_is_masked_as_its_digits_are(name: str, number: int) -> None:
+    if number >= 1_000_000:
+        whole, digits = masked_body({name: number})[name], masked_body({name: str(number)})[name]
+        assert str(whole) == digits
+
+
 @given(st.lists(VALUES | WORDS, max_size=8))
 def test_nothing_that_is_found_is_left(words: list[str]) -> None:
     hidden = masked_body({"content": " ; ".join(words)})

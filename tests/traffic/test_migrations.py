@@ -28,7 +28,8 @@ INSERT INTO exchanges VALUES ('req_000001', 1800000001.0, 'chat', 'clinic-desk',
 
 
 def schema(path: Path) -> list[str]:
-    rows = sqlite3.connect(path).execute("SELECT sql FROM sqlite_master WHERE name LIKE '%salt%'")
+    named = "name LIKE '%salt%' OR name LIKE '%stored%'"
+    rows = sqlite3.connect(path).execute(f"SELECT sql FROM sqlite_master WHERE {named}")
     return [row[0] for row in rows]
 
 
@@ -38,6 +39,7 @@ def test_the_oldest_becomes_the_newest(tmp_path: Path) -> None:
         db.executescript(OLDEST)
     store = TrafficStore(old)
     assert list(store.between(0, 1e12)) == [exchange(1)]
+    assert (store.expire(1800000001.0), store.expire(1800000002.0)) == (0, 1)
     TrafficStore(new)
     assert schema(old) == schema(new) != []
 
@@ -60,5 +62,5 @@ def test_a_newer_form_is_left_alone(tmp_path: Path) -> None:
     TrafficStore(path)
     with sqlite3.connect(path) as db:
         db.execute("INSERT INTO migrations VALUES (?)", (len(migrations.MIGRATIONS) + 1,))
-    with pytest.raises(StorageError, match=r"traffic\.db: its form is number 3.*knows 2"):
+    with pytest.raises(StorageError, match=r"traffic\.db: its form is number 4.*knows 3"):
         TrafficStore(path)

@@ -16,7 +16,7 @@ from residency.errors import InputError, StorageError
 from residency.traffic import report
 from residency.traffic.edits import FILE_NAME
 from residency.traffic.store import TrafficStore
-from residency.types import Exchange
+from residency.types import Exchange, to_json
 from tests.traffic.exchanges import exchange
 
 ASKED = {
@@ -60,8 +60,8 @@ def stored(workspace: Path, exchanges: list[Exchange]) -> None:
     store.close()
 
 
-def verb(workspace: Path, *words: str, code: int = 0) -> dict[str, Any]:
-    line = ["traffic", "report", "--json", "--workspace", str(workspace), *words]
+def verb(workspace: Path, *words: str, name: str = "report", code: int = 0) -> dict[str, Any]:
+    line = ["traffic", name, "--json", "--workspace", str(workspace), *words]
     result = CliRunner().invoke(main, line)
     assert result.exit_code == code, result.output
     answer: dict[str, Any] = json.loads(result.stdout)
@@ -101,6 +101,22 @@ def test_categories_are_discovered_and_compared(workspace: Path) -> None:
     assert answer["scripts"] == {"Latin": 48}
     known = {text for texts in ASKED.values() for text in texts}
     assert all(set(one["examples"]) <= known and one["examples"] for one in found["categories"])
+
+
+@pytest.mark.parametrize("where", ["postgresql"], indirect=True)
+def test_the_whole_way_on_postgresql(tmp_path: Path, where: str) -> None:
+    settings = f'name = "desk"\n[data]\nfile = "x.jsonl"\n[traffic]\nstore = "{where}"\n'
+    (tmp_path / "residency.toml").write_text(settings)
+    log = tmp_path / "log.jsonl"
+    mine = [dataclasses.replace(one, subject=str(one.tags["intent"])) for one in calls()]
+    log.write_text("".join(f"{to_json(one)}\n" for one in mine))
+    assert verb(tmp_path, str(log), name="import")["added"] == 48
+    assert verb(tmp_path)["report"]["total"]["calls"] == 48
+    assert verb(tmp_path, "password", name="erase")["erased"] == 16
+    after = verb(tmp_path)
+    assert after["report"]["total"]["calls"] == 32
+    assert "password" not in Path(after["page"]).read_text()
+    assert not (tmp_path / ".residency" / "traffic.db").exists()
 
 
 def test_the_page_needs_nothing_and_escapes_what_was_asked(workspace: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from residency.traffic.mask import pseudonym
-from residency.traffic.store import TrafficStore
+from residency.traffic.store import TrafficStore, row
 from residency.traffic.writer import Recorder, least_now
 from tests.traffic.exchanges import exchange
 
@@ -112,6 +112,13 @@ def test_what_is_too_old_goes_at_the_start(either: TrafficStore) -> None:
     either.add([exchange(1, time=now - 3 * 86_400), exchange(2, time=now - 1.9 * 86_400)])
     recorder(either, retention_days=2).close()
     assert [e.id for e in either.between(0, 1e12)] == [exchange(2).id]
+
+
+def test_an_import_is_kept_from_when_it_came(either: TrafficStore) -> None:
+    now = time.time()
+    either.add_rows([row(exchange(1, time=1.0), now), row(exchange(2, time=now), now - 3 * 86_400)])
+    recorder(either, retention_days=2).close()
+    assert [e.id for e in either.between(0, 1e12)] == [exchange(1).id]
 
 
 @pytest.mark.parametrize(("wall", "least"), [(1010.0, 1010.0), (9e9, 1010.0), (500.0, 500.0)])

@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from residency.words import words
+
 Kind = Literal["json", "label", "text"]
 Relation = Literal["exact", "similar", "different"]
 
 LABEL_CHARACTERS = 64
 LABEL_REPEATS = 3
-SIMILAR_F1 = 0.5
 SIMILAR_FIELDS = 0.5
 
 KIND_WORDS: Mapping[Kind, str] = {
@@ -33,7 +34,8 @@ class CaseScore:
     """One answer against its reference. All numbers are in 0..1.
 
     `fields` (JSON only) is the share of equal fields among those that either side has; `by_field`
-    says which of the reference's fields are right; `similarity` (text only) is the token F1.
+    says which of the reference's fields are right; `similarity` (text only) is the token F1;
+    `score` is what a user's own scorer gave.
     """
 
     exact: bool
@@ -41,6 +43,7 @@ class CaseScore:
     fields: float | None = None
     by_field: Mapping[str, bool] = field(default_factory=dict)
     similarity: float | None = None
+    score: float | None = None
 
 
 def task_kind(references: Sequence[str]) -> Kind:
@@ -83,13 +86,11 @@ def same(kind: Kind, one: str, other: str) -> bool:
 def relate(kind: Kind, answer: str, f16: str) -> Relation:
     """How a build's answer relates to what f16 answered to the same prompt.
 
-    `exact` is `same`. `similar` is, for JSON, valid with at least half of the fields equal; for
-    text, a token F1 of at least 0.5; labels are never similar. The rest is `different`.
+    `exact` is `same`. `similar` is, for JSON, valid with at least half of the fields equal; labels
+    are never similar, and texts are for `residency.gate.similar`. The rest is `different`.
     """
     if same(kind, answer, f16):
         return "exact"
-    if kind == "text":
-        return "similar" if token_f1(answer, f16) >= SIMILAR_F1 else "different"
     if kind == "json":
         ours, theirs = parse_object(answer), parse_object(f16)
         if ours is not None and theirs is not None:
@@ -120,31 +121,11 @@ def token_f1(one: str, other: str) -> float:
 
     Unlike SQuAD's, articles are kept, since not every text is English.
     """
-    left, right = tokens(one), tokens(other)
+    left, right = words(one), words(other)
     if not left or not right:
         return 1.0 if fold(one) == fold(other) else 0.0
     shared = sum((Counter(left) & Counter(right)).values())
     return 2 * shared / (len(left) + len(right))
-
-
-def tokens(text: str) -> list[str]:
-    """Words, in folded case and without punctuation.
-
-    Each Chinese character and each Japanese kana is a token, as those scripts have no spaces.
-    """
-    found: list[str] = []
-    word = ""
-    for char in unicodedata.normalize("NFKC", text).casefold():
-        alone = _written_without_spaces(char)
-        if alone or unicodedata.category(char)[0] not in "LMN":
-            if word:
-                found.append(word)
-            word = ""
-        if alone:
-            found.append(char)
-        elif unicodedata.category(char)[0] in "LMN":
-            word += char
-    return [*found, word] if word else found
 
 
 def fold(text: str) -> str:
@@ -177,17 +158,6 @@ def _equal_fields(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
     keys = one.keys() | other.keys()
     equal = sum(k in one and k in other and same_json(one[k], other[k]) for k in keys)
     return equal / len(keys) if keys else 1.0
-
-
-def _written_without_spaces(char: str) -> bool:
-    # Han with its extensions, hiragana, katakana: the blocks of the Unicode standard.
-    return (
-        "\u3040" <= char <= "\u30ff"
-        or "\u3400" <= char <= "\u4dbf"
-        or "\u4e00" <= char <= "\u9fff"
-        or "\uf900" <= char <= "\ufaff"
-        or "\U00020000" <= char <= "\U0003ffff"
-    )
 
 
 def _refuse(constant: str) -> float:

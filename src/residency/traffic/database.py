@@ -73,6 +73,7 @@ class SQLite:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")
             self._db.execute("PRAGMA secure_delete = ON")
+            self._db.execute("PRAGMA cache_size = -64000")  # kB
             # 40 MB: ids in no order touch many pages, and each checkpoint waits for the disk. A
             # tenth of this, the default, halves the rate of an import.
             self._db.execute("PRAGMA wal_autocheckpoint = 10000")

@@ -18,17 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from residency.traffic import clusters, edits, naming
+from residency.traffic.by_words import ByWords
 from residency.traffic.encoder import Encoder
 from residency.traffic.fold import folded
 from residency.traffic.profile import EXAMPLES
-from residency.traffic.words import ByWords
+from residency.traffic.vectors import Vectors
 
 MOST = 20_000
 _COMMON = 0.05  # share of the calls from which an application's own prompt counts
 _APPLICATIONS = 16
 _REWORDED = 0.85  # cosine of system prompts; wordings of one are above, other tasks below
 _KNOWN_PROMPTS = 10_000
-Vectors = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
 
@@ -113,9 +113,11 @@ def discover(workspace: Path, sample: Sample) -> Discovery:
     Raises `MissingError` without the encoder, and what `edits.renamed` does.
     """
     encoder = Encoder()
-    applications = _told_apart(encoder, sample.prompts_of_many())
+    known = Vectors(workspace, encoder)
+    applications = _told_apart(known, sample.prompts_of_many())
     counts = sample.texts(applications)
-    found = [_of_one(encoder, n, counts) for n in sorted({n for n, _ in counts})]
+    found = [_of_one(known, n, counts) for n in sorted({n for n, _ in counts})]
+    known.keep()
     texts = [text for one in found for text in one.texts]
     vectors = np.vstack([one.vectors for one in found])
     sizes = [len(one.clusters.centres) for one in found]
@@ -154,15 +156,15 @@ class _Application:
     keys: list[tuple[int, str]]
     of: Labels
     texts: list[str]
-    vectors: Vectors
+    vectors: NDArray[np.float32]
     clusters: clusters.Discovery
 
 
-def _told_apart(encoder: Encoder, prompts: Sequence[str]) -> dict[str, int]:
+def _told_apart(known: Vectors, prompts: Sequence[str]) -> dict[str, int]:
     """A number for each system prompt, from 1; another wording of one before has its number."""
     if len(prompts) < 2:
         return {}
-    vectors = encoder.encode(prompts)
+    vectors = known.of(prompts)
     firsts: list[int] = []
     numbers = {}
     for place, prompt in enumerate(prompts):
@@ -173,11 +175,11 @@ def _told_apart(encoder: Encoder, prompts: Sequence[str]) -> dict[str, int]:
     return numbers
 
 
-def _of_one(encoder: Encoder, number: int, counts: Counter[tuple[int, str]]) -> _Application:
+def _of_one(known: Vectors, number: int, counts: Counter[tuple[int, str]]) -> _Application:
     keys = [key for key in counts if key[0] == number]
     chosen, of = folded([text for _, text in keys])
     texts = [keys[place][1] for place in chosen]
-    vectors = encoder.encode(texts)
+    vectors = known.of(texts)
     weights = np.bincount(of, weights=[counts[key] for key in keys])
     found = clusters.discover(vectors, weights)
     return _Application(keys, of, texts, vectors, found)

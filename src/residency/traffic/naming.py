@@ -9,19 +9,16 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from residency.near_duplicates import normalised
+from residency.words import runs, unspaced
 
 _WORDS = 3
-# A run of Han or kana, which are written without spaces, or a word.
-_TOKEN = re.compile(r"[㐀-鿿぀-ヿ]+|[^\W\d_]+(?:['’][^\W\d_]+)*")
-_UNSPACED = re.compile(r"[㐀-鿿぀-ヿ]")
-_PLACEHOLDER = re.compile(r"\[[a-z_]+_\d+\]")  # what masking left
+_PLACEHOLDER = re.compile(r"\[[A-Z_]+_\d+\]")  # what masking left
 _STEM = 4  # words that begin alike say the same: cancel, canceling
 _SAY_LITTLE = """
-    a about all am an and any are as at be been but by can could did do does for from get
-    had has have how i if in into is it its let me my no not of off on or our out please
-    should so that the their them there these they this to up us was we were what when where
-    which who why will with would you your
+    a about all am an and any are as at be been but by can could did didn do does doesn don for
+    from get had has have how i if in into is isn it its let ll me my no not of off on or our out
+    please re should so that the their them there these they this to up us ve was we were what
+    when where which who why will with would you your
 """
 _EMPTY = frozenset(_SAY_LITTLE.split())
 
@@ -64,11 +61,11 @@ def examples(
 
 def _terms(text: str) -> list[str]:
     found: list[str] = []
-    for token in _TOKEN.findall(_PLACEHOLDER.sub(" ", normalised(text))):
-        if _UNSPACED.match(token) and len(token) > 2:
-            found += [token[i : i + 2] for i in range(len(token) - 1)]
-        elif len(token) > 1 and token not in _EMPTY:
-            found.append(token)
+    for run in runs(_PLACEHOLDER.sub(" ", text)):
+        if unspaced(run[0]) and len(run) > 2:
+            found += [run[i : i + 2] for i in range(len(run) - 1)]
+        elif len(run) > 1 and run not in _EMPTY and not any(map(str.isdigit, run)):
+            found.append(run)
     return found
 
 
@@ -107,6 +104,6 @@ def _unique(ranked: Sequence[str], places: dict[str, list[float]], taken: set[st
 
 def _overlap(one: str, other: str) -> bool:
     """Two forms of one word, or two pairs of characters out of one."""
-    if _UNSPACED.match(one):
+    if unspaced(one[0]):
         return bool(set(one) & set(other))
     return one[:_STEM] == other[:_STEM]

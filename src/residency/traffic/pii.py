@@ -8,6 +8,8 @@ pattern looks further than a fixed number of characters, so that no text costs m
 
 from __future__ import annotations
 
+import functools
+import itertools
 import re
 from collections.abc import Callable, Iterator
 from datetime import date
@@ -36,14 +38,16 @@ SEEDS = re.compile(r"[0-9@]|[＠\d]")  # begins with a set of ASCII, which re lo
 """Where personal data may be; a text without any has none."""
 _AT = re.compile("[@＠]")
 _NUMBER = re.compile(r"\d+")
-_CUE_REACH = 40
+CUE_REACH = 40
+CUED = 10**10
+"""A number of digits alone is personal below this only for its cue, such as an SSN."""
 _S = r"[ .\-\u00a0\u2010-\u2013]"
 _END = r"(?![0-9A-Za-z])"
 
-# Seven digits with what may stand between them: what every kind of number has at least.
-_LONG = re.compile(rf"\d(?:(?:{_S}|[()/]){{0,2}}\d){{6}}")
+# Digits with what may stand between them: seven, which every kind of number has at least, or more.
+_LONG = re.compile(rf"\d(?:(?:{_S}|[()/]){{0,2}}\d){{6,18}}")
 
-_LOCAL = re.compile(r"[A-Za-z0-9\u00c0-\u024f.!#$%&'*+/=?^_{|}~-]{1,64}$")
+_LOCAL = re.compile(r"[A-Za-z0-9\u00c0-\u024f.!#$%&'*+/=?^_{|}~-]{1,64}")
 _DOMAIN = re.compile(r"[@＠](?:[^\W_](?:[\w-]{0,62})\.){1,8}[A-Za-z]{2,24}(?![A-Za-z0-9])")
 
 _CARDS = (
@@ -77,16 +81,14 @@ _CN_ID = re.compile(
 )
 _CN_ID_WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
 
-_PHONES = (
-    re.compile(rf"(?:86{_S}?)?1[3-9]\d({_S}?)\d{{4}}\1\d{{4}}{_END}"),  # Chinese mobile
-    re.compile(rf"07[1-9]\d{{8}}{_END}"),  # British mobile
+_PHONES = re.compile(
+    rf"(?:(?:86{_S}?)?1[3-9]\d({_S}?)\d{{4}}\1\d{{4}}"  # Chinese mobile
+    r"|07[1-9]\d{8}"  # British mobile
     # North America: area and exchange never begin with 0 or 1.
-    re.compile(rf"(?:1[ .-])?[2-9]\d\d(?:\) ?|[.-])[2-9]\d\d[ .-]\d{{4}}{_END}"),
+    r"|(?:1[ .-])?[2-9]\d\d(?:\) ?|[.-])[2-9]\d\d[ .-]\d{4}"
     # A trunk prefix and groups with one separator, as in most of Europe and for Chinese landlines.
-    re.compile(
-        r"(?<!\d[ ./-])0[1-9]\d{0,3}([ ./-])"
-        rf"(?=(?:\d\1?){{6,10}}{_END})\d{{2,8}}(?:\1\d{{2,8}}){{0,4}}{_END}"
-    ),
+    r"|(?<!\d[ ./-])0[1-9]\d{0,3}([ ./-])"
+    rf"(?=(?:\d\2?){{6,10}}{_END})\d{{2,8}}(?:\2\d{{2,8}}){{0,4}}){_END}"
 )
 # E.164 has at most 15 digits.
 _ANY_PHONE = re.compile(rf"\d(?:(?:{_S}|[()/]){{0,2}}\d){{6,14}}{_END}")
@@ -145,28 +147,40 @@ _CN_NUMBER = re.compile(
 
 def find(text: str) -> list[Span]:
     """The personal data in `text`, in order and without overlaps; the longest of several wins."""
-    found: list[Span] = []
+    if not (seed := SEEDS.search(text)):
+        return []
+    start, found = seed.start(), list[Span]()
     if "@" in text or "＠" in text:
-        found += _each(_email, _AT, text)
-    if _LONG.search(text):
-        found += _each(_numbered, _NUMBER, text)
+        found += _each(_email, _AT, text, start)
+    if _LONG.search(text, start):
+        found += _each(_numbered, _NUMBER, text, start)
     lower = text.lower()
     if any(word in lower for word in _MRN_WORDS):
-        found += _each(_record_number, _NUMBER, text)
+        found += _each(_record_number, _NUMBER, text, start)
     plain = any(word in lower for word in _PLAIN_ADDRESS)
-    found += _each(_address, _NUMBER if plain else _DOOR, text)
+    found += _each(_address, _NUMBER if plain else _DOOR, text, start)
     return apart(found) if len(found) > 1 else found
 
 
+@functools.lru_cache(1000)
+def is_cue(name: str) -> bool:
+    """Whether the number in a field of this name may be personal for its name, of which the last
+    `CUE_REACH` characters are enough."""
+    return any(cue.search(f"{name}: ") for cue in (_SSN_CUE, _PHONE_CUE, _MRN_CUE))
+
+
 def _each(
-    look: Callable[[str, int], Iterator[Span]], seed: re.Pattern[str], text: str
+    look: Callable[[str, int], Iterator[Span]], seed: re.Pattern[str], text: str, start: int
 ) -> Iterator[Span]:
-    for match in seed.finditer(text):
+    for match in seed.finditer(text, start):
         yield from look(text, match.start())
 
 
 def apart(found: list[Span]) -> list[Span]:
     """The longest of the spans that do not overlap, in order."""
+    found = sorted(found, key=lambda s: s.start)
+    if all(one.end <= after.start for one, after in itertools.pairwise(found)):
+        return found
     kept: list[Span] = []
     taken: set[int] = set()
     for span in sorted(found, key=lambda s: (s.start - s.end, s.start)):
@@ -178,9 +192,9 @@ def apart(found: list[Span]) -> list[Span]:
 
 def _email(text: str, at: int) -> Iterator[Span]:
     domain = _DOMAIN.match(text, at)
-    local = _LOCAL.search(text[max(0, at - 64) : at])
+    local = domain and _LOCAL.match(text[max(0, at - 64) : at][::-1])
     if domain and local:
-        yield Span("EMAIL", at - len(local[0]), domain.end())
+        yield Span("EMAIL", at - local.end(), domain.end())
 
 
 def _numbered(text: str, at: int) -> Iterator[Span]:
@@ -188,21 +202,24 @@ def _numbered(text: str, at: int) -> Iterator[Span]:
     last = text[at - 1 : at]
     if last.isalpha():
         yield from _iban(text, at)
-    if not _LONG.match(text, at):
+    if not (long := _LONG.match(text, at)):
         return
     # A name's part or a decimal place: no number begins there.
     inside = last.isascii() and (last.isalpha() or last == "_")
     if inside or (last in (".", ",") and text[at - 2 : at - 1].isdecimal()):
         return
-    yield from _card(text, at)
+    length = long.end() - at
+    if length >= 13:
+        yield from _card(text, at)
+    if length >= 17:
+        yield from _chinese_id(text, at)
     yield from _social_security(text, at)
-    yield from _chinese_id(text, at)
     yield from _phone(text, at)
 
 
 def _before(text: str, at: int) -> str:
     """Where a cue word may stand."""
-    return text[max(0, at - _CUE_REACH) : at]
+    return text[max(0, at - CUE_REACH) : at]
 
 
 def _card(text: str, at: int) -> Iterator[Span]:
@@ -267,7 +284,7 @@ def _phone(text: str, at: int) -> Iterator[Span]:
         return
     lead = _PHONE_LEAD.search(text[max(0, at - 3) : at])
     start = at - len(lead[0]) if lead else at
-    match = next((m for pattern in _PHONES if (m := pattern.match(text, at))), None)
+    match = _PHONES.match(text, at)
     if not match and ((lead and "+" in lead[0]) or _PHONE_CUE.search(_before(text, start))):
         match = _ANY_PHONE.match(text, at)
     if match:

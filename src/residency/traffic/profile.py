@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from residency.traffic.words import words
 from residency.types import Category, Exchange
+from residency.words import words
 
 LONGEST = 1000
 """Characters of a text that are kept; the encoder reads less."""

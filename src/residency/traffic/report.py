@@ -16,7 +16,7 @@ from typing import Any
 from residency.errors import InputError, StorageError
 from residency.progress import track
 from residency.store import storage_errors, write_atomic
-from residency.traffic import page
+from residency.traffic import page, vectors
 from residency.traffic.coverage import Comparison, Coverage, compare, coverage
 from residency.traffic.discovery import MOST, Discovery, Sample, discover
 from residency.traffic.profile import Tally, application, asked, script, tags
@@ -78,6 +78,17 @@ def write(workspace: Path, report: Report) -> Path:
     write_atomic(folder / JSON_NAME, to_json(report, indent=1) + "\n", mode=0o600)
     write_atomic(folder / PAGE_NAME, page.render(to_dict(report)), mode=0o600)
     return folder / PAGE_NAME
+
+
+def remove(workspace: Path) -> list[str]:
+    """Remove what the last report left of calls: quotes and vectors. Returns which files of the
+    workspace that were. Raises `StorageError`."""
+    names = (f"{FOLDER}/{JSON_NAME}", f"{FOLDER}/{PAGE_NAME}", vectors.PLACE)
+    there = [name for name in names if (workspace / name).exists()]
+    for name in there:
+        with storage_errors(workspace / name):
+            (workspace / name).unlink(missing_ok=True)
+    return there
 
 
 def load(workspace: Path) -> TrafficReport:

@@ -26,8 +26,8 @@ _COLUMNS = tuple(field.name for field in fields(Exchange))
 _JSON = {"request", "response", "tags"}
 _dumps = json.JSONEncoder(ensure_ascii=False, default=to_dict).encode
 _INSERT = (
-    f"INSERT INTO exchanges ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) "
-    "ON CONFLICT (id) DO NOTHING"
+    f"INSERT INTO exchanges ({', '.join(_COLUMNS)}, stored) "
+    f"VALUES ({'?, ' * len(_COLUMNS)}?) ON CONFLICT (id) DO NOTHING"
 )
 _BETWEEN = (
     f"SELECT {', '.join(_COLUMNS)} FROM exchanges "
@@ -96,11 +96,12 @@ class TrafficStore:
         return gone
 
     def expire(self, before: float) -> int:
-        """Remove what is older than `before`, in seconds since 1970; returns how many there were.
+        """Remove what is kept since before `before`, in seconds since 1970: a call of the gateway
+        since its own time, an import since it was imported. Returns how many there were.
 
         Their places are used again; in SQLite they are overwritten first.
         """
-        gone = self._db.run("DELETE FROM exchanges WHERE time < ?", (float(before),))
+        gone = self._db.run("DELETE FROM exchanges WHERE stored < ?", (float(before),))
         if gone:
             self._db.reuse("exchanges")
         return gone
@@ -109,9 +110,11 @@ class TrafficStore:
         self._db.close()
 
 
-def row(exchange: Exchange) -> list[Any]:
-    """The cells of an exchange, as the table has them."""
-    return [_cell(name, getattr(exchange, name)) for name in _COLUMNS]
+def row(exchange: Exchange, stored: float | None = None) -> list[Any]:
+    """The cells of an exchange, as the table has them; kept since `stored`, in seconds since 1970,
+    which is its own time where nothing else is said."""
+    cells = [_cell(name, getattr(exchange, name)) for name in _COLUMNS]
+    return [*cells, exchange.time if stored is None else stored]
 
 
 def _cell(name: str, value: Any) -> Any:

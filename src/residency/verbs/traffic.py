@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,17 +21,21 @@ from residency.traffic.report import Report
 from residency.traffic.store import TrafficStore, place
 from residency.types import to_dict
 
-_DAY = 86_400.0
-
 
 def erase(workspace: Path, subject: str) -> Result:
-    """Remove every exchange about a person, for good. The audit log has their pseudonym only."""
+    """Remove every exchange about a person, for good, and the last report, which may quote one.
+
+    The audit log has their pseudonym only."""
     with _store(workspace, config.load(workspace)) as store:
         count = store.erase(subject)
     details = {"subject": pseudonym(subject, store.salt), "exchanges": count}
     audit.append(workspace, "traffic erased", audit.operator(), details)
     noun = "exchange" if count == 1 else "exchanges"
-    return Result(data={"erased": count}, text=f"{count} {noun} erased")
+    text = f"{count} {noun} erased"
+    if removed := report.remove(workspace):
+        text += f"\nremoved, as it may quote one: {', '.join(removed)}"
+        text += "\nmake a report anew with: residency traffic report"
+    return Result(data={"erased": count, "removed": removed}, text=text)
 
 
 def import_files(workspace: Path, files: Sequence[Path], mapping: Sequence[str]) -> Result:
@@ -49,8 +52,9 @@ def import_files(workspace: Path, files: Sequence[Path], mapping: Sequence[str])
             details = {"files": [file.name for file in files], **_figures(intake)}
             details["personal"] = settings.traffic.personal
             audit.append(workspace, "traffic imported", audit.operator(), details)
+    halves = dict(zip(("requests", "results"), intake.halves.left, strict=True))
     return Result(
-        data={**_figures(intake), "bad_lines": intake.shown},
+        data={**_figures(intake), "bad_lines": intake.shown, "halves": halves},
         text="\n".join(_told(intake, settings)),
         exit_code=InputError.exit_code if intake.stopped else 0,
     )
@@ -133,11 +137,11 @@ def _told(intake: Intake, settings: Settings) -> Iterator[str]:
     yield (
         f"{intake.added:,} exchanges added; {known:,} were there already; {rejected:,} bad lines"
     )
+    requests, results = intake.halves.left
+    if requests or results:
+        yield (
+            f"left out: {requests:,} requests of a batch without a result, {results:,} results "
+            "without their request; import its input, output and error files in one go"
+        )
     if intake.stopped:
         yield f"stopped: more than traffic.rejects = {settings.traffic.rejects} bad lines"
-    days = settings.serve.retention
-    if days and intake.oldest < time.time() - days * _DAY:
-        yield (
-            f"some are older than serve.retention = {days} days: residency serve removes them, "
-            "unless it is raised or 0"
-        )

@@ -31,7 +31,11 @@ TEXT = "".join(json.dumps(one) + "\n" for one in MANY)
 
 def read(path: Path, data: str | bytes, columns: dict[str, str] | None = None) -> list[Any]:
     path.write_bytes(data.encode() if isinstance(data, str) else data)
-    return list(logs.read(path, columns))
+    return records_of(path, columns)
+
+
+def records_of(path: Path, columns: dict[str, str] | None = None) -> list[Any]:
+    return [one for part in logs.parts(path, columns) for one in part.exchanges()]
 
 
 def times(found: list[Any]) -> list[float]:
@@ -60,8 +64,8 @@ def path(tmp_path: Path) -> Path:
 )
 def test_one_log_in_many_dresses(path: Path, data: bytes) -> None:
     assert times(read(path, data)) == [0, 1, 2]
-    assert [one.id for one in logs.read(path) if isinstance(one, Exchange)] == [
-        one.id for one in logs.read(path) if isinstance(one, Exchange)
+    assert [one.id for one in records_of(path) if isinstance(one, Exchange)] == [
+        one.id for one in records_of(path) if isinstance(one, Exchange)
     ]
 
 
@@ -196,7 +200,7 @@ def test_a_file_that_is_no_log(
 def test_an_empty_file_has_nothing(path: Path) -> None:
     assert read(path, "") == []
     with pytest.raises(DataError, match="cannot be read"):
-        list(logs.read(path / "none"))
+        records_of(path / "none")
 
 
 def test_parquet(path: Path) -> None:
@@ -207,12 +211,12 @@ def test_parquet(path: Path) -> None:
     columns = {k: pyarrow.array([v]) for k, v in row.items() if k != "usage_details"}
     columns["usage_details"] = pyarrow.array([list(row["usage_details"].items())], counts)
     parquet.write_table(pyarrow.table(columns), path)
-    (one,) = logs.read(path)
+    (one,) = records_of(path)
     assert isinstance(one, Exchange)
     assert (one.id, one.latency, one.prompt_tokens) == ("obs-1", 1.5, 40)
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(DataError, match="damaged"):
-        list(logs.read(path))
+        records_of(path)
 
 
 def test_the_store_of_another_workspace(path: Path) -> None:
@@ -220,4 +224,4 @@ def test_the_store_of_another_workspace(path: Path) -> None:
     many = [exchange(n, tags={"a": n}) for n in range(3)]
     store.add(many)
     store.close()
-    assert list(logs.read(path)) == many
+    assert records_of(path) == many

@@ -6,6 +6,7 @@ import codecs
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,35 +18,61 @@ from residency.traffic.logs.lines import Found, Rejected
 from residency.traffic.logs.values import Bad
 from residency.types import Exchange
 
-__all__ = ["Rejected", "read", "recognise"]
+__all__ = ["Part", "Rejected", "parts", "recognise"]
 
 _PEEK = 1 << 16
+_RECORDS, _ROOM = 2000, 4_000_000  # of a part, and bytes of it
 _Reader = Callable[[Record], Exchange | None]
 
 
-def read(path: Path, mapping: Mapping[str, str] | None = None) -> Iterator[Exchange | Rejected]:
-    """The exchanges of a log and its bad records, in order; `mapping` says which column of a table
-    or key of an object holds a field (`mapped.FIELDS`).
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Records that follow one another in `path`, for any process to make exchanges of."""
 
-    A record has the same `id` whenever it is read; one without a time has its file's. Records that
-    are no calls of a model are left out. Raises `DataError` for a file that is no log.
-    """
+    path: Path
+    time: float
+    reader: _Reader
+    found: list[Found]
+
+    def exchanges(self) -> Iterator[Exchange | Rejected]:
+        """The exchanges and the bad records, in order.
+
+        A record has the same `id` whenever it is read; one without a time has its file's. Records
+        that are no calls of a model are left out.
+        """
+        for one in list(map(lines.parsed, self.found)):
+            if isinstance(one, Rejected):
+                yield one
+            else:
+                yield from _exchanges(*one, self.time, self.reader)
+
+
+def parts(path: Path, mapping: Mapping[str, str] | None = None) -> Iterator[Part]:
+    """A log in parts of bounded size; `mapping` says which column of a table or key of an object
+    holds a field (`mapped.FIELDS`). Raises `DataError` for a file that is no log."""
     if mapping:
         mapped.check(mapping)
-    line = 0
     with lines.unpacked(path) as stream:
-        time = path.stat().st_mtime
         found, reader = _opened(path, stream, mapping or {})
-        try:
-            for one in found:
-                if isinstance(one, Rejected):
-                    line = one.line
-                    yield one
-                else:
-                    line = one[0]
-                    yield from _exchanges(*one, time, reader)
-        except OSError as error:
-            yield Rejected(line + 1, f"cannot be read from here on ({error.strerror or error})")
+        part = Part(path, path.stat().st_mtime, reader, [])
+        size = 0
+        for one in _readable(found):
+            part.found.append(one)
+            size += 0 if isinstance(one, Rejected) else len(one[2])
+            if len(part.found) == _RECORDS or size > _ROOM:
+                yield part
+                part, size = replace(part, found=[]), 0
+        yield part
+
+
+def _readable(found: Iterator[Found]) -> Iterator[Found]:
+    line = 0
+    try:
+        for one in found:
+            line = one.line if isinstance(one, Rejected) else one[0]
+            yield one
+    except OSError as error:
+        yield Rejected(line + 1, f"cannot be read from here on ({error.strerror or error})")
 
 
 def _opened(

@@ -37,7 +37,8 @@ class Rejected:
 
 
 Found = tuple[int, Any, bytes] | Rejected
-"""The line that a record begins on, the record, and its bytes, by which it is known again."""
+"""The line that a record begins on, the record, and its bytes, by which it is known again. None for
+the record: `parsed` makes it of the bytes, where there is a core for that."""
 
 
 def unpacked(path: Path) -> io.BufferedReader:
@@ -83,7 +84,11 @@ class _Unpacked(io.RawIOBase):
         super().close()
 
 
-def parsed(line: int, raw: bytes) -> Found:
+def parsed(found: Found) -> Found:
+    """`found` with its record, if that was left as bytes."""
+    if isinstance(found, Rejected) or found[1] is not None:
+        return found
+    line, _, raw = found
     try:
         return line, decoded(raw), raw
     except ValueError as error:
@@ -100,7 +105,7 @@ def json_lines(stream: io.BufferedReader) -> Iterator[Found]:
                 pass
             yield Rejected(number, f"longer than {LONGEST >> 20} MiB")
         elif line := line.removeprefix(codecs.BOM_UTF8).strip():
-            yield parsed(number, line)
+            yield number, None, line
 
 
 def json_values(stream: io.BufferedReader) -> Iterator[Found]:
@@ -158,7 +163,7 @@ class _Values:
             raw = self._text[self._at : end].encode(errors="surrogateescape")
             line = self._line
             self._move(end)
-            return parsed(line, raw)
+            return line, None, raw
 
     def _cut(self, error: json.JSONDecodeError) -> bool:
         """Whether more text might mend it: a literal or an escape has at most 12 characters."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from residency.errors import DataError, MissingError
-from residency.traffic.logs.lines import LONGEST, Found, Rejected, parsed
+from residency.traffic.logs.lines import LONGEST, Found, Rejected
 from residency.traffic.logs.values import opened
 
 _DELIMITERS = ",;\t"
@@ -74,7 +74,7 @@ def parquet(path: Path) -> tuple[list[str], Iterator[Found]]:
                     for row in batch.to_pylist(maps_as_pydicts="lossy"):
                         number += 1
                         # As JSON, which has a form for times and decimals too.
-                        yield parsed(number, json.dumps(row, default=str).encode())
+                        yield number, None, json.dumps(row, default=str).encode()
             except (pyarrow.ArrowException, OSError):
                 yield Rejected(number + 1, "the Parquet file is damaged from here on")
 
@@ -90,6 +90,6 @@ def sqlite(path: Path) -> Iterator[Found]:
             db.row_factory = sqlite3.Row
             for number, row in enumerate(db.execute("SELECT * FROM exchanges"), 1):
                 cells = {name: opened(row[name]) for name in row.keys()}  # noqa: SIM118
-                yield number, cells, b""
+                yield number, cells, repr(tuple(row)).encode()
     except sqlite3.Error as error:
         raise DataError(f"{path}: no traffic.db that can be read ({error})") from error

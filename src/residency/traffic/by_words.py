@@ -1,22 +1,16 @@
-"""Words of any script, and which category a text belongs to by them alone."""
+"""Which category a text belongs to, by its words alone."""
 
 from __future__ import annotations
 
-import re
 import zlib
 from collections.abc import Sequence
 
 import numpy as np
 
-_ALONE = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_WORD = re.compile(rf"[{_ALONE}]|[^\W_{_ALONE}]+")
+from residency.words import words
+
 _PLACES = 1 << 16
 _SMOOTHING = 0.1
-
-
-def words(text: str) -> list[str]:
-    """Words in folded case; each Han character and each kana is one, as they have no spaces."""
-    return _WORD.findall(text.casefold())
 
 
 class ByWords:

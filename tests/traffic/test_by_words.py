@@ -1,11 +1,6 @@
-"""Words, and categories by words."""
+"""Categories by words."""
 
-from residency.traffic.words import ByWords, words
-
-
-def test_words_of_scripts_with_and_without_spaces() -> None:
-    assert words("Where is my card_2?") == ["where", "is", "my", "card", "2"]
-    assert words("我的card呢") == ["我", "的", "card", "呢"]
+from residency.traffic.by_words import ByWords
 
 
 def test_a_text_goes_where_its_words_are() -> None:
