@@ -1,6 +1,6 @@
 """Whether an engine gives the same bytes alone and beside others.
 
-    python bench/determinism.py [--model FILE_OR_FOLDER] [--engine llama.cpp|vllm] [--others N]
+    python bench/determinism.py [--model FILE_OR_FOLDER] [--engine llama.cpp|vllm|onnx] [--others N]
 
 Twenty prompts with one system message are answered greedily one by one, twice, on a quiet machine,
 and a third time while others ask without pause, with the same system message, sampled, answers of
@@ -23,14 +23,12 @@ from typing import Any, NamedTuple
 
 from residency.config import DEFAULT_BASE
 from residency.engines.base import Engine, EngineSpec
+from residency.engines.choice import ENGINES
 from residency.engines.client import EngineClient
 from residency.engines.guarantees import GUARANTEES
-from residency.engines.llama_cpp import LlamaCpp
-from residency.engines.vllm import Vllm
 from residency.models import carried
 from residency.models.base import resolve
 
-ENGINES = {"llama.cpp": LlamaCpp, "vllm": Vllm}
 SYSTEM = "You answer in plain words, in at most three sentences."
 THINGS = "the sea,a clock,bread,a bridge,rain,a school,salt,a horse,glass,a river"
 PROMPTS = [f"{verb} {thing}." for verb in ("Describe", "Why do people need") for thing in

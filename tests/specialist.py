@@ -51,12 +51,13 @@ def conversations() -> list[Conversation]:
     ]
 
 
-def make(folder: Path, tokenizer_from: Path) -> Specialist:
+def make(folder: Path, tokenizer_from: Path, *, width: int = 256) -> Specialist:
     """A base model, a data set and an adapter with its fingerprint, below `folder`."""
     dataset = folder / "dataset"
     dataset.mkdir(parents=True)
-    write_conversations(dataset / "validation.jsonl", conversations())
-    base = make_base(folder / "base", tokenizer_from)
+    for split in ("train", "validation"):
+        write_conversations(dataset / f"{split}.jsonl", conversations())
+    base = make_base(folder / "base", tokenizer_from, width=width)
     adapter = make_adapter(folder / "adapter", base.path, dataset)
     return Specialist(
         base=base,

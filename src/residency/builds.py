@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from residency.errors import StorageError
+from residency.store import sha256_file, write_atomic
 from residency.types import Build
 
 BASE = "base-f16"
@@ -13,6 +14,10 @@ BASE = "base-f16"
 F16 = "f16"
 """The specialist at full precision."""
 MODEL_FILE = "model.gguf"
+CARD = "README.md"
+SUMS = "SHA256SUMS"
+SIGNATURE = "model.sig"
+NOT_SUMMED = (SUMS, SIGNATURE)
 
 
 def read_build(folder: Path) -> Build:
@@ -24,3 +29,26 @@ def read_build(folder: Path) -> Build:
         return Build(**{**values, **lists})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StorageError(f"{path}: damaged ({error})", hint="run: residency run") from error
+
+
+def write_sums(folder: Path) -> None:
+    """Put the SHA-256 of every file below `folder` into its `SHA256SUMS`, as sha256sum writes it.
+
+    What `NOT_SUMMED` names is left out: it is made from the sums.
+    """
+    lines = [f"{sha256_file(path)}  {name}\n" for name, path in sorted(_summed(folder).items())]
+    write_atomic(folder / SUMS, "".join(lines))
+
+
+def changed_since_sums(folder: Path) -> list[str]:
+    """The files that are not as `SHA256SUMS` has them: changed, missing, or not named there."""
+    text = (folder / SUMS).read_text(encoding="utf-8")
+    sums = {line[66:]: line[:64] for line in text.splitlines()}
+    here = _summed(folder)
+    same = {name for name in sums.keys() & here.keys() if sha256_file(here[name]) == sums[name]}
+    return sorted((sums.keys() | here.keys()) - same)
+
+
+def _summed(folder: Path) -> dict[str, Path]:
+    found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*")}
+    return {n: path for n, path in found.items() if path.is_file() and n not in NOT_SUMMED}

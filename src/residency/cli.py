@@ -263,6 +263,22 @@ def _release_promote() -> None:
     """Make release NAME the one that is served."""
 
 
+@verb(release, "rollback", "provenance.rollback")
+def _release_rollback() -> None:
+    """Serve the release that was served before the current one."""
+
+
+@verb(
+    release,
+    "verify",
+    "provenance.verify",
+    argument("name", default=""),
+    option("--key", type=click.Path(path_type=Path), help="PEM: whose pair must have signed it."),
+)
+def _release_verify() -> None:
+    """Check the files of release NAME (or the current one), and with --key its signature."""
+
+
 @verb(
     keys,
     "add",

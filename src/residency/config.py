@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from residency.errors import SettingsError, StorageError
 
@@ -19,6 +19,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0)]
 
 
 class Section(BaseModel):
@@ -72,21 +73,61 @@ class TrainSettings(Section):
     seed: int = 17
 
 
-Level = Literal["Q8_0", "Q5_K_M", "Q4_K_M"]
+Level = Literal["bf16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "IQ4_XS", "Q3_K_M", "Q2_K"]
+Form = Literal["lora", "onnx-int4", "onnx-fp32", "gptq", "merged", "ollama"]
 
 
 class ExportSettings(Section):
-    """Quantization levels beside f16, which is always made."""
+    """What is made beside f16, which always is: `levels` are llama.cpp's, `also` are other forms.
 
-    levels: list[Level] = list(get_args(Level))
+    With `imatrix` the levels below Q8_0 spare what matters most to the training text. `shard` is
+    the most megabytes of a GGUF file, beyond which it is split; 0 splits none. `signing_key` is a
+    PEM file with the private key (elliptic curve) that a release is signed with; empty signs none.
+    """
+
+    levels: list[Level] = ["Q8_0", "Q5_K_M", "Q4_K_M"]
+    also: list[Form] = []
+    imatrix: bool = False
+    shard: Annotated[int, Field(ge=0)] = 0
+    signing_key: str = ""
+
+    @field_validator("also", mode="before")
+    @classmethod
+    def _without_awq(cls, value: Any) -> Any:
+        if isinstance(value, list) and "awq" in value:
+            raise ValueError("awq is made on an accelerator only; gptq is as small, and made here")
+        return value
+
+
+class Endpoint(Section):
+    """An API that speaks OpenAI's: `url` is its base, `model` its name there, `key_variable` the
+    environment variable that holds the key. `timeout` is in seconds, for one answer."""
+
+    url: Annotated[str, Field(min_length=1)]
+    model: str = ""
+    key_variable: str = ""
+    timeout: Seconds = 120.0
+
+    @property
+    def served(self) -> ServedModel:
+        """The same as what a gateway would pass a request on to."""
+        return ServedModel(url=self.url, model=self.model, key_variable=self.key_variable)
 
 
 class GateSettings(Section):
-    """What a build must reach to ship; a threshold that is not set is not asked.
+    """What a build must reach to ship; what is not set is not asked.
 
-    `exact`, `fields`, `valid_json` and `similarity` are lowest values of the rates of the gate's
-    report; `gain` is the lead in `exact` over the base model (in `similarity` where `exact` is not
-    set); `different` is the largest share of answers that may differ from f16's.
+    `exact`, `fields`, `valid_json`, `similarity` and `score` are lowest values of the rates of the
+    gate's report; `gain` is the lead over the base model in the main rate, which is `exact`, or of
+    free text `similarity` where `exact` is not set. `different` is the largest share of
+    answers that may differ from f16's, `drop` the largest loss against f16 in the main rate,
+    `worse_than_api` how much worse than the API it may be in it, with 95% certainty. `latency` is
+    in seconds, for 95 of 100 answers; `memory` in megabytes.
+
+    `recorded` has the API's answers: a file of conversations, or "traffic" for what is imported;
+    `api` is asked where a case has none. `scorer` is a `FILE.py:FUNCTION` of your own, whose mean
+    is `score`. `judge` is a language model that compares answers. `users` are the numbers of
+    concurrent users to time. `divergence` measures distributions, `forgetting` general knowledge.
     `max_tokens` 0 means half as many again as the longest answer of the training split.
     """
 
@@ -94,8 +135,20 @@ class GateSettings(Section):
     fields: Share | None = None
     valid_json: Share | None = None
     similarity: Share | None = None
+    score: Share | None = None
     gain: Annotated[float, Field(ge=-1.0, le=1.0)] | None = None
     different: Share = 0.10
+    drop: Share | None = None
+    worse_than_api: Share | None = None
+    latency: Seconds | None = None
+    memory: Positive | None = None
+    recorded: str = ""
+    api: Endpoint | None = None
+    judge: Endpoint | None = None
+    scorer: str = ""
+    users: list[Positive] = []
+    divergence: bool = False
+    forgetting: bool = False
     max_tokens: Annotated[int, Field(ge=0)] = 0
 
 
@@ -110,7 +163,6 @@ class EngineSettings(Section):
 
 
 ContextPolicy = Literal["error", "prune", "summarize"]
-Seconds = Annotated[float, Field(gt=0)]
 Money = Annotated[float, Field(ge=0)]
 
 
@@ -126,7 +178,7 @@ class ServedModel(Section):
     """
 
     release: str = ""
-    engine: Literal["llama.cpp", "vllm"] = "llama.cpp"
+    engine: Literal["llama.cpp", "vllm", "onnx"] = "llama.cpp"
     url: str = ""
     model: str = ""
     key_variable: str = ""
@@ -276,6 +328,8 @@ def _known_keys(kind: Any, section: list[str]) -> list[str]:
     for part in section:
         tables = get_origin(kind) is dict  # its keys are names that the user gives
         kind = get_args(kind)[1] if tables else kind.model_fields[part].annotation
+        if type(None) in get_args(kind):  # a table that may be left out
+            kind = get_args(kind)[0]
     return sorted(kind.model_fields)
 
 

@@ -149,7 +149,7 @@ def _torch_places(model: Any, ids: tuple[int, ...], start: int) -> tuple[Place, 
     places = []
     for length in _lengths(start, len(ids)):
         values, tokens = torch.log_softmax(logits[length - 1].float(), -1).topk(TOP)
-        places.append(_place(length, list(zip(tokens.tolist(), values.tolist(), strict=True))))
+        places.append(make_place(length, list(zip(tokens.tolist(), values.tolist(), strict=True))))
     return tuple(places)
 
 
@@ -159,7 +159,8 @@ def _lengths(start: int, end: int) -> list[int]:
     return sorted({start + round(i * span / (PLACES - 1)) for i in range(PLACES)})
 
 
-def _place(length: int, top: Sequence[tuple[int, float]]) -> Place:
+def make_place(length: int, top: Sequence[tuple[int, float]]) -> Place:
+    """A place from token ids with logs of probabilities, in any order."""
     # Equal probabilities have no order of their own: the id decides, so that repeats are equal.
     ordered = sorted(((-round(p, _DECIMALS), i) for i, p in top))
     return Place(
@@ -181,7 +182,7 @@ async def take_engine(client: EngineClient, probes: Sequence[Conversation]) -> F
         start = len(await client.tokenize(prompt))
         ids = tuple(await client.tokenize(prompt + conversation.answer))
         places = [
-            _place(length, await client.top_logprobs(ids[:length], TOP))
+            make_place(length, await client.top_logprobs(ids[:length], TOP))
             for length in _lengths(start, len(ids))
         ]
         taken.append(Probe(ids=ids, places=tuple(places)))

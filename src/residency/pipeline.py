@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from residency import hardware, releases
 from residency.builds import BASE, F16, read_build
 from residency.config import Settings
+from residency.conversations import read_conversations
 from residency.errors import DataError
 from residency.progress import say
 from residency.sealed import seal
@@ -21,12 +23,14 @@ from residency.store import (
     Store,
     code_digest,
     sha256_file,
+    sha256_text,
     stage_key,
     storage_errors,
 )
-from residency.types import Artifact, Rate, Record, Release, Verdict
+from residency.types import Artifact, Rate, Record, Release, Verdict, to_json
 
 if TYPE_CHECKING:
+    from residency.gate.answers import Answer
     from residency.models.base import BaseModel
 
 STAGES = ("data", "train", "export", "gate")
@@ -35,7 +39,7 @@ _BELOW = {
     "data": ("models", "conversations", "types"),
     "train": ("models", "conversations", "types", "fingerprint"),
     "export": ("models", "conversations", "types", "fingerprint", "engines"),
-    "gate": ("models", "conversations", "types", "fingerprint", "engines"),
+    "gate": ("models", "conversations", "types", "fingerprint", "engines", "words"),
 }
 
 
@@ -115,12 +119,19 @@ class Chain:
             given = stage.Inputs(dataset=dataset, adapter=adapter, base=base)
             return stage.run(given, self.settings.export, out)
 
-        self._step("export", inputs, self.settings.export.model_dump(), 0, work)
+        section = self.settings.export.model_dump(exclude={"signing_key"})
+        self._step("export", inputs, section, 0, work)
 
     def _gate(self) -> None:
         dataset = self._dataset()
         builds = self.builds()
+        recorded = self._recorded(dataset)
         inputs = {"dataset": dataset.digest, **{n: b.digest for n, b in builds.items()}}
+        if recorded:
+            inputs["recorded"] = sha256_text(to_json(recorded))
+        scorer = self.workspace / self.settings.gate.scorer.rpartition(":")[0]
+        if scorer.is_file():
+            inputs["scorer"] = sha256_file(scorer)
 
         def work(out: Draft) -> Record:
             from residency.gate import stage
@@ -131,6 +142,8 @@ class Chain:
                 name=self.settings.name,
                 base=self.settings.model.base,
                 engine=self.settings.engine,
+                workspace=self.workspace,
+                recorded=recorded,
             )
             return stage.run(given, self.settings.gate, out)
 
@@ -177,8 +190,32 @@ class Chain:
     def builds(self) -> dict[str, Artifact]:
         """The builds that the export stage left, the base model's first."""
         record = self.done("export")
-        names = (BASE, F16, *self.settings.export.levels)
-        return {name: self.store.output(record, name) for name in names}
+        export = self.settings.export
+        # An adapter says what f16 says, and by itself is no model.
+        others = [form for form in export.also if form != "lora"]
+        found = {
+            name: self.store.output(record, name)
+            for name in (BASE, F16, *export.levels, *others)
+            if name in record.outputs
+        }
+        return {name: one for name, one in found.items() if one.kind == "build"}
+
+    def _recorded(self, dataset: Artifact) -> dict[int, Answer]:
+        """The API's recorded answers to the test split, by the number of their case."""
+        from residency.gate.baseline import TRAFFIC, match, of_exchanges, read_recorded
+        from residency.traffic.store import TrafficStore, place
+
+        where = self.settings.gate.recorded
+        if not where:
+            return {}
+        cases = read_conversations(dataset.path / "test.jsonl")
+        if where != TRAFFIC:
+            return match(read_recorded(self.workspace / where), cases)
+        store = TrafficStore(place(self.store.root, self.settings.traffic))
+        try:
+            return match(of_exchanges(store.between(0, math.inf)), cases)
+        finally:
+            store.close()
 
     def _publish(self) -> None:
         """Put the gate's page and verdict where a person looks for them."""
@@ -198,27 +235,30 @@ class Chain:
         if any(known.name == name for known in releases.every(self.store)):
             return
         row = next(r for r in gate.figures["rows"] if r["build"] == chosen)
-        releases.write(
-            self.store,
-            Release(
-                name=name,
-                model=self.settings.name,
-                base=self.settings.model.base,
-                build=read_build(builds[chosen].path),
-                artifact=builds[chosen].digest,
-                system=self.settings.data.system,
-                max_tokens=gate.figures["max_tokens"],
-                context=self.settings.engine.context,
-                verdict=Verdict(
-                    build=chosen,
-                    passed=True,
-                    rule=gate.figures["rule"],
-                    figures={k: Rate(**v) for k, v in row["rates"].items()},
-                ),
-                gate_key=gate.key,
-                created=gate.started,
+        release = Release(
+            name=name,
+            model=self.settings.name,
+            base=self.settings.model.base,
+            build=read_build(builds[chosen].path),
+            artifact=builds[chosen].digest,
+            system=self.settings.data.system,
+            max_tokens=gate.figures["max_tokens"],
+            context=self.settings.engine.context,
+            verdict=Verdict(
+                build=chosen,
+                passed=True,
+                rule=gate.figures["rule"],
+                figures={k: Rate(**v) for k, v in row["rates"].items()},
             ),
+            gate_key=gate.key,
+            created=gate.started,
         )
+        folder = releases.lay_out(self.store, release)
+        if key := self.settings.export.signing_key:
+            from residency.export.sign import sign
+
+            sign(folder, self.workspace / key)
+        releases.write(self.store, release)
 
 
 @contextmanager

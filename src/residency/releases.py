@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 from residency import audit
-from residency.errors import InputError, StorageError
-from residency.store import Store, write_atomic
+from residency.builds import CARD, write_sums
+from residency.errors import InputError, RefusedError, StorageError
+from residency.store import Store, storage_errors, write_atomic
 from residency.types import Artifact, Build, Rate, Release, Verdict, to_json
 
 
@@ -36,6 +39,52 @@ def _from_dict(values: dict[str, Any]) -> Release:
     )
 
 
+def folder(store: Store, name: str) -> Path:
+    """Where `lay_out` puts what can be handed on of the release `name`."""
+    return _folder(store) / name
+
+
+def lay_out(store: Store, release: Release) -> Path:
+    """Make the release's folder: its build's files, the verdict on its card, and SHA-256 sums.
+
+    The files are links to the store's where the file system knows links, else copies.
+    """
+    target = folder(store, release.name)
+    with storage_errors(target):
+        shutil.rmtree(target, ignore_errors=True)
+        source = store.root / "objects" / release.artifact
+        shutil.copytree(source, target, copy_function=_link)
+    # A file that is written anew is no link any more: the store's stays as it is.
+    card = (target / CARD).read_text(encoding="utf-8")
+    write_atomic(target / CARD, card + _verdict(release))
+    write_sums(target)
+    return target
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _verdict(release: Release) -> str:
+    rows = "".join(
+        f"| {name} | {rate.value:.3f} | {rate.low:.3f} to {rate.high:.3f} | {rate.n} |\n"
+        for name, rate in sorted(release.verdict.figures.items())
+    )
+    return f"""
+## Verdict
+
+Released as {release.name} on {release.created[:10]}, by this rule: {release.verdict.rule}
+
+| rate | value | 95% interval | cases |
+|---|---|---|---|
+{rows}
+The gate let an answer have {release.max_tokens} tokens, in a context of {release.context}.
+"""
+
+
 def write(store: Store, release: Release) -> None:
     """Keep a release and make it the current one."""
     write_atomic(_folder(store) / f"{release.name}.json", to_json(release, indent=1))
@@ -54,6 +103,22 @@ def promote(store: Store, name: str) -> None:
             {"release": name, "before": before},
         )
     write_atomic(_folder(store) / "current", name + "\n")
+
+
+def before_current(store: Store) -> str:
+    """The release that was served when the current one was promoted, as the audit log has it.
+
+    Raises `RefusedError` when there was none.
+    """
+    name = current(store).name
+    acts = [entry for entry in audit.read(store.root.parent) if entry.act == "release promoted"]
+    before = [act.details["before"] for act in acts if act.details["release"] == name]
+    if not before or not before[-1]:
+        raise RefusedError(
+            f"no release was served before {name}",
+            hint="take one by name with: residency release promote NAME",
+        )
+    return str(before[-1])
 
 
 def current(store: Store) -> Release:
@@ -90,21 +155,28 @@ def every(store: Store) -> list[Release]:
 
 
 def model_file(store: Store, release: Release) -> Path:
-    """The file that the engine loads. Raises `InputError` when it has been deleted."""
+    """The file or folder that the engine loads. Raises `InputError` when it has been deleted."""
     path = store.root / "objects" / release.artifact / release.build.file
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"{path}: the release's model is gone", hint="run: residency run")
     return path
 
 
-def merged_model(store: Store, release: Release) -> Artifact:
-    """The Hugging Face folder that the release's build was made from. Raises `InputError` when its
-    record is gone, and `StorageError` when its bytes are."""
-    for record in store.records():
-        digests = {output["digest"] for output in record.outputs.values()}
-        if release.artifact in digests and "merged" in record.outputs:
-            return store.output(record, "merged")
+def made_beside(store: Store, release: Release, *names: str) -> Artifact:
+    """The first of these outputs of an export that made the release's build too.
+
+    Raises `InputError` when no record has both, and `StorageError` when its bytes are gone.
+    """
+    records = [
+        record
+        for record in store.records()
+        if release.artifact in {output["digest"] for output in record.outputs.values()}
+    ]
+    for name in names:
+        for record in records:
+            if name in record.outputs:
+                return store.output(record, name)
     raise InputError(
-        f"{release.name}: nothing says from which merged model it was made",
-        hint="run: residency run",
+        f"{release.name}: no {' or '.join(names)} was made beside its build",
+        hint="name what is missing in [export] also, then: residency run",
     )

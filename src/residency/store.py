@@ -61,6 +61,11 @@ def digest_tree(root: Path) -> str:
     return total.hexdigest()
 
 
+def digest_of(path: Path) -> str:
+    """`sha256_file` of a file, `digest_tree` of a folder."""
+    return digest_tree(path) if path.is_dir() else sha256_file(path)
+
+
 @contextlib.contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
     """Turn the operating system's refusals to write at `path` into a `StorageError`."""

@@ -65,6 +65,14 @@ def test_made_once_and_only_ready_at_the_end(
     assert capsys.readouterr().err == ""
     newer = dataclasses.replace(environment, packages=("heavyengine==2.0",))
     assert not newer.ready
+    assert not dataclasses.replace(environment, source="llamasource==2.0").ready
+
+
+def test_what_is_built_from_source_says_why_it_was_not(environment: Environment) -> None:
+    built = dataclasses.replace(environment, source="nosuchsource==1.0")
+    with pytest.raises(MissingError, match="No matching distribution found for nosuchsource"):
+        install(built)
+    assert not built.ready
 
 
 def test_all_environments_go_by_their_names() -> None:

@@ -24,8 +24,16 @@ TYPES = {
     "Q8_0": {"F32": 61, "Q8_0": 211},
     "Q5_K_M": {"F32": 61, "Q5_1": 166, "Q5_K": 16, "Q6_K": 14, "Q8_0": 15},
     "Q4_K_M": {"F32": 61, "Q4_K": 16, "Q5_0": 166, "Q6_K": 14, "Q8_0": 15},
+    "bf16": {"BF16": 211, "F32": 61},
+    "Q6_K": {"F32": 61, "Q6_K": 30, "Q8_0": 181},
+    "IQ4_XS": {"F32": 61, "IQ4_NL": 180, "IQ4_XS": 27, "Q5_K": 3, "Q8_0": 1},
+    "Q3_K_M": {"F32": 61, "Q4_0": 120, "Q4_K": 29, "Q5_0": 58, "Q5_1": 2, "Q5_K": 1, "Q8_0": 1},
+    "Q2_K": {"F32": 61, "Q3_K": 30, "Q4_0": 180, "Q8_0": 1},
 }
-FALLBACKS = {"Q8_0": 0, "Q5_K_M": 180, "Q4_K_M": 180}
+FALLBACKS = {"bf16": 0, "Q8_0": 0} | dict.fromkeys(("Q6_K", "Q5_K_M", "Q4_K_M"), 180)
+FALLBACKS |= dict.fromkeys(("IQ4_XS", "Q3_K_M", "Q2_K"), 180)
+
+LOWER = ("bf16", "Q6_K", "IQ4_XS", "Q3_K_M", "Q2_K")
 
 # Runs in a process of its own: a wrong guess about a C function must not end the test run.
 COMPARE = """
@@ -34,15 +42,21 @@ quantize = ctypes.CDLL(engine.__file__).ggml_quantize_chunk
 quantize.restype = ctypes.c_size_t
 quantize.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p,
                      ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p]
-rows = (numpy.random.default_rng(3).standard_normal((64, 512)) * 0.05).astype(numpy.float32)
-differ = {}
-for name in ("Q8_0", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K"):
-    kind = libgguf.GGMLQuantizationType[name]
-    ours = libgguf.quantize_rows(rows, kind)
-    theirs = numpy.zeros_like(ours)
-    written = quantize(int(kind), rows.ctypes.data, theirs.ctypes.data, 0, 64, 512, None)
-    differ[name] = int((ours != theirs).sum()) + abs(written - ours.nbytes)
-print(json.dumps(differ))
+random = numpy.random.default_rng(3)
+rows = (random.standard_normal((64, 512)) * 0.05).astype(numpy.float32)
+weights = random.exponential(size=512).astype(numpy.float32)
+differ, changed = {}, []
+for name in ("Q8_0", "Q4_0", "Q5_0", "Q5_1", "IQ4_NL", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K",
+             "IQ4_XS"):
+    kind, plain = libgguf.GGMLQuantizationType[name], None
+    for given, at in ((None, None), (weights, weights.ctypes.data)):
+        ours = libgguf.quantize_rows(rows, kind, given)
+        theirs = numpy.zeros_like(ours)
+        written = quantize(int(kind), rows.ctypes.data, theirs.ctypes.data, 0, 64, 512, at)
+        differ[f"{name} {at is not None}"] = int((ours != theirs).sum()) + written - ours.nbytes
+        changed += [name] if plain is not None and (ours != plain).any() else []
+        plain = ours
+print(json.dumps([differ, changed]))
 """
 
 
@@ -57,12 +71,19 @@ def test_bytes_are_those_of_the_llama_cpp_that_serves() -> None:
     done = subprocess.run(
         [sys.executable, "-c", COMPARE], capture_output=True, text=True, check=True
     )
-    differ = json.loads(done.stdout)
-    assert len(differ) == 6
+    differ, changed = json.loads(done.stdout)
+    assert len(differ) == 22
     assert set(differ.values()) == {0}
+    assert len(changed) == 10  # an importance matrix matters to all but Q8_0
 
 
-@pytest.mark.parametrize("level", ["Q8_0", "Q5_K_M", "Q4_K_M"])
+@pytest.mark.parametrize(
+    "level",
+    [
+        *("Q8_0", "Q5_K_M", "Q4_K_M"),
+        *(pytest.param(level, marks=pytest.mark.slow) for level in LOWER),
+    ],
+)
 def test_an_odd_width_loads_at_every_level_and_answers(
     smollm2_f16: Path, tmp_path: Path, level: Level
 ) -> None:

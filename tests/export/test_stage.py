@@ -3,21 +3,23 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from residency import fingerprint
-from residency.config import ExportSettings
+from residency.config import ExportSettings, Level
 from residency.engines.base import EngineSpec
 from residency.engines.client import EngineClient
 from residency.engines.llama_cpp import LlamaCpp
 from residency.errors import FingerprintError
 from residency.export import stage
+from residency.models.base import BaseModel
 from residency.models.gguf_file import read_header
-from residency.store import sha256_file
+from residency.store import digest_of, sha256_file
 from residency.types import Artifact
 from tests.export.conftest import Exported, export
-from tests.specialist import Specialist, make_adapter
+from tests.specialist import Specialist, make, make_adapter
 
 LEVELS = ("Q8_0", "Q5_K_M", "Q4_K_M")
 BUILDS = ("base-f16", "f16", *LEVELS)
@@ -25,11 +27,12 @@ BUILDS = ("base-f16", "f16", *LEVELS)
 
 def test_it_makes_the_merged_model_and_a_build_for_each_level(exported: Exported) -> None:
     kinds = {name: output["kind"] for name, output in exported.record.outputs.items()}
-    assert kinds == {"merged": "model", **dict.fromkeys(BUILDS, "build")}
+    assert kinds == dict.fromkeys(("merged", *BUILDS), "build")
     for name in BUILDS:
         folder = exported.folder(name)
         files = {path.name for path in folder.iterdir()}
-        assert files == {"model.gguf", "build.json", "fingerprint.json"}
+        made = {"README.md", "bom.json", "SHA256SUMS"} if name != "base-f16" else set()
+        assert files == {"model.gguf", "build.json", "fingerprint.json", *made}
 
 
 @pytest.mark.parametrize("name", BUILDS)
@@ -69,7 +72,7 @@ def test_nothing_in_an_artifact_names_this_machine(
 ) -> None:
     places = (str(specialist.base.path.parent), str(exported.store.root))
     for name in (*BUILDS, "merged"):
-        for path in exported.folder(name).rglob("*"):
+        for path in filter(Path.is_file, exported.folder(name).rglob("*")):
             data = path.read_bytes()
             assert not any(place.encode() in data for place in places), path
 
@@ -148,3 +151,26 @@ async def _ask(spec: EngineSpec) -> int:
     with LlamaCpp(spec) as engine:
         async with EngineClient(engine.url, engine.key) as client:
             return (await client.chat(body)).completion_tokens
+
+
+@pytest.mark.slow
+def test_every_level_and_form_at_a_width_of_512(base: BaseModel, tmp_path: Path) -> None:
+    """With an importance matrix and split; the stage itself holds each to its fingerprint."""
+    given = make(tmp_path / "given", base.path, width=512)
+    levels: list[Level] = list(get_args(Level))
+    settings = ExportSettings(levels=levels, also=["lora"], imatrix=True, shard=10)
+    made = export(tmp_path, given, settings)
+    names = ("base-f16", "f16", *levels, "lora")
+    assert set(made.record.outputs) == {"merged", *names}
+    assert set(made.record.figures["divergence"]) == {"merged", *names}
+    for name in names:
+        folder = made.folder(name)
+        build = json.loads((folder / "build.json").read_text())
+        assert build["digest"] == digest_of(folder / build["file"])
+        assert (folder / build["file"]).is_dir() == (name != "lora")
+        told = any(note.startswith("importance matrix for 7") for note in build["notes"])
+        assert told == (name in levels and name not in ("bf16", "Q8_0"))
+        assert not any("fell back" in note for note in build["notes"])
+    spec = EngineSpec(model=made.folder("Q2_K") / "model", alias="Q2_K", context=256, slots=1)
+    assert asyncio.run(_ask(spec)) == 4
+    print(made.record.figures)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,23 +22,32 @@ def asked(*seconds: float, tokens: int = 11) -> Asked:
     )
 
 
+def keep_all(path: Path, given: Asked) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        for answer, timing in zip(given.answers, given.timings, strict=True):
+            keep(file, answer, timing)
+
+
 def test_what_is_kept_comes_back(tmp_path: Path) -> None:
-    assert kept(tmp_path, "Q8_0") is None
-    keep(tmp_path, "Q8_0", asked(1.0, 2.0))
-    assert kept(tmp_path, "Q8_0") == asked(1.0, 2.0)
+    path = tmp_path / "Q8_0.jsonl"
+    assert kept(path) == Asked()
+    keep_all(path, asked(1.0, 2.0))
+    assert replace(kept(path), memory=123) == asked(1.0, 2.0)
 
 
-def test_a_build_killed_before_its_answers_were_kept_has_not_finished(tmp_path: Path) -> None:
-    keep(tmp_path, "Q8_0", asked(1.0))
-    (tmp_path / "Q8_0.jsonl").rename(tmp_path / ".Q8_0.jsonl.77")
-    assert kept(tmp_path, "Q8_0") is None
+def test_a_line_that_a_kill_cut_off_is_taken_away(tmp_path: Path) -> None:
+    path = tmp_path / "Q8_0.jsonl"
+    keep_all(path, asked(1.0, 2.0))
+    path.write_text(path.read_text(encoding="utf-8")[:-9], encoding="utf-8")
+    assert len(kept(path).answers) == 1
+    keep_all(path, asked(3.0))
+    assert [timing.seconds for timing in kept(path).timings] == [1.0, 3.0]
 
 
 def test_damaged_answers_are_named(tmp_path: Path) -> None:
-    keep(tmp_path, "Q8_0", asked(1.0))
-    (tmp_path / "Q8_0.jsonl").write_text('{"source": 1', encoding="utf-8")
+    (tmp_path / "Q8_0.jsonl").write_text('{"source": 1}\n', encoding="utf-8")
     with pytest.raises(StorageError, match=r"Q8_0\.jsonl: damaged"):
-        kept(tmp_path, "Q8_0")
+        kept(tmp_path / "Q8_0.jsonl")
 
 
 def test_speed_leaves_out_the_prompt() -> None:

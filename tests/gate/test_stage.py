@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -26,8 +27,8 @@ from residency.errors import (
     SettingsError,
     StorageError,
 )
-from residency.gate.answers import Answer, Asked, Timing, keep
-from residency.gate.stage import Inputs, check, max_tokens, run
+from residency.gate.answers import Answer, Timing, keep
+from residency.gate.stage import Inputs, answers_folder, check, max_tokens, run
 from residency.store import Draft, Store, digest_tree, sha256_file, sha256_text
 from residency.types import Artifact, Build, Conversation, Record, to_json
 from tests.gate.results import conversation
@@ -103,6 +104,27 @@ def draft(tmp_path: Path, name: str) -> Draft:
     return Store(tmp_path / name).open("gate", "0123", inputs={}, settings={}, seed=0)
 
 
+def answers_of(inputs: Inputs, out: Draft) -> Path:
+    folder = answers_folder(inputs, 16, out.path)
+    folder.mkdir()
+    return folder
+
+
+def keep_all(path: Path, answers: Sequence[Answer]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for one in answers:
+            keep(file, one, Timing(ttft=0.1, seconds=0.3))
+
+
+def answer_all(inputs: Inputs, out: Draft, text: str) -> None:
+    """As an earlier run left the answers of all builds: no engine is started."""
+    folder = answers_of(inputs, out)
+    answers = [Answer(source=c.source, text=text, finish_reason="stop", tokens=3) for c in CASES]
+    for name in (*inputs.builds, "Q4_K_M.again"):
+        keep_all(folder / f"{name}.jsonl", answers)
+        (folder / f"{name}.engine.json").write_text('{"memory": 7, "load": 1.0}', encoding="utf-8")
+
+
 def verdict_of(tmp_path: Path, name: str, record: Record) -> Artifact:
     return Store(tmp_path / name).output(record, "verdict")
 
@@ -137,37 +159,35 @@ def test_the_whole_gate_and_again_after_a_kill(tmp_path: Path, inputs: Inputs) -
     assert read(verdict.path / "volatile" / "verdict.json")["release"] == "Q4_K_M"
     assert "desk" in (verdict.path / "volatile" / "report.html").read_text(encoding="utf-8")
 
-    # What a run that was killed in its last build leaves: two finished builds, and scraps.
+    assert first.figures["noise"]["build"] == "Q4_K_M"
+    assert first.figures["noise"]["rate"]["n"] == 4
+
+    # What a run that was killed in its second build leaves: a line that was cut off, and scraps.
     second = draft(tmp_path, "two")
-    left = second.path / "answers"
-    left.mkdir()
-    for name in ("base-f16", "f16"):
+    left = answers_of(inputs, second)
+    for name, count in (("base-f16", 4), ("f16", 2)):
         text = (verdict.path / "answers" / f"{name}.jsonl").read_text(encoding="utf-8")
-        (left / f"{name}.jsonl").write_text(text, encoding="utf-8")
-        timings = {"timings": [{"ttft": 0.1, "seconds": 0.2}] * 4, "memory": 7}
-        (left / f"{name}.timings.json").write_text(json.dumps(timings), encoding="utf-8")
-    (left / ".Q4_K_M.jsonl.99").write_text("half", encoding="utf-8")
+        keep_all(
+            left / f"{name}.jsonl", [Answer(**json.loads(t)) for t in text.splitlines()[:count]]
+        )
+    with (left / "f16.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"answer": {"sou')
+    (left / "base-f16.engine.json").write_text('{"memory": 7, "load": 1.0}', encoding="utf-8")
     (second.path / "verdict").mkdir()
     (second.path / "verdict" / ".scores.json.99").write_text("half", encoding="utf-8")
     again = run(inputs, GateSettings(), second)
     assert verdict_of(tmp_path, "two", again).digest == verdict.digest
-    resumed = {row["build"]: row["speed"]["memory"] for row in again.figures["rows"]}
-    assert resumed["f16"] == 7 and resumed["Q4_K_M"] > 90e6
+    resumed = {row["build"]: row["speed"] for row in again.figures["rows"]}
+    assert resumed["base-f16"]["memory"] == 7 and resumed["f16"]["memory"] > 90e6
+    assert resumed["f16"]["p50"] == 0.3 > 0 < resumed["Q4_K_M"]["load"]
+    assert not left.exists()
 
 
 def test_a_specialist_no_better_than_its_base_is_not_released(
     tmp_path: Path, inputs: Inputs
 ) -> None:
     out = draft(tmp_path, "one")
-    given = Asked(
-        answers=tuple(
-            Answer(source=c.source, text="Yes.", finish_reason="stop", tokens=3) for c in CASES
-        ),
-        timings=(Timing(ttft=0.1, seconds=0.3),) * len(CASES),
-        memory=7,
-    )
-    for name in inputs.builds:  # as an earlier run left them: no engine is started
-        keep(out.path / "answers", name, given)
+    answer_all(inputs, out, "Yes.")
     record = run(inputs, SETTINGS, out)
     assert record.figures["release"] is None
     assert "the specialist itself does not reach the thresholds" in record.figures["verdict"]
@@ -225,3 +245,89 @@ def test_the_limit_of_tokens_follows_the_longest_learnt_answer(tmp_path: Path) -
     (folder / "report.json").write_text("{}", encoding="utf-8")
     with pytest.raises(StorageError, match=r"report\.json: damaged"):
         max_tokens(folder, GateSettings())
+
+
+SCORER = """
+def score(messages, answer, reference):
+    if reference == "Blue":
+        raise ValueError("no colours")
+    return {"polite": 1.0, "short": 0.5}
+"""
+
+
+def test_a_scorer_that_raises_loses_nothing(tmp_path: Path, inputs: Inputs) -> None:
+    out = draft(tmp_path, "one")
+    answer_all(inputs, out, "Yes.")
+    given = replace(inputs, workspace=tmp_path)
+    settings = GateSettings(scorer="mine.py:score", score=0.8)
+    (tmp_path / "mine.py").write_text(SCORER, encoding="utf-8")
+    with pytest.raises(DataError, match=r"1 of 4 answers of base-f16.*mine\.py:4.*no colours"):
+        run(given, settings, out)
+    (tmp_path / "mine.py").write_text(SCORER.replace("Blue", "Red"), encoding="utf-8")
+    record = run(given, settings, out)  # without an engine still
+    rows = {row["build"]: row for row in record.figures["rows"]}
+    assert rows["f16"]["rates"]["score"]["value"] == 0.75
+    assert "score of your own scorer 0.750 is below 0.8" in rows["f16"]["reason"]
+
+
+def test_recorded_answers_are_a_row_of_the_table(tmp_path: Path, inputs: Inputs) -> None:
+    out = draft(tmp_path, "one")
+    answer_all(inputs, out, "Yes.")
+    recorded = {
+        n: Answer(source=c.source, text=c.answer, finish_reason="stop", tokens=0)
+        for n, c in enumerate(CASES[:3])
+    }
+    settings = GateSettings(recorded="answers.jsonl", worse_than_api=0.1)
+    record = run(replace(inputs, recorded=recorded), settings, out)
+    *builds, api = record.figures["rows"]
+    assert (api["build"], api["passed"], api["rates"]["exact"]["value"]) == ("api", None, 1.0)
+    assert api["rates"]["exact"]["n"] == 3
+    assert record.figures["release"] is None
+    assert "by no more than 0.1 is not shown" in builds[1]["reason"]
+    scores = read(verdict_of(tmp_path, "one", record).path / "scores.json")
+    assert scores["cases"][0]["builds"]["f16"]["against_api"] == "exact"
+    assert "api" not in scores["cases"][3]["builds"]
+
+
+def test_a_level_whose_engine_fails_is_alone_in_it(tmp_path: Path, inputs: Inputs) -> None:
+    out = draft(tmp_path, "one")
+    answer_all(inputs, out, "Yes.")
+    (answers_folder(inputs, 16, out.path) / "Q4_K_M.engine.json").unlink()
+    (inputs.builds["Q4_K_M"].path / "model.gguf").unlink()
+    record = run(inputs, GateSettings(), out)
+    assert record.figures["release"] == "f16"
+    assert "there is no such model file" in record.figures["rows"][2]["reason"]
+
+
+def test_a_level_of_nan_is_alone_in_it(tmp_path: Path, inputs: Inputs, base_gguf: Path) -> None:
+    from gguf import GGUFReader
+
+    out = draft(tmp_path, "one")
+    answer_all(inputs, out, "Yes.")
+    (answers_folder(inputs, 16, out.path) / "Q4_K_M.engine.json").unlink()
+    folder = inputs.builds["Q4_K_M"].path
+    broken = folder / "model.gguf"
+    broken.unlink()
+    broken.write_bytes(base_gguf.read_bytes())
+    reader = GGUFReader(broken, mode="r+")
+    next(t for t in reader.tensors if t.name == "blk.5.attn_norm.weight").data[:] = math.nan
+    reader.data.flush()
+    build = read(folder / "build.json") | {"digest": sha256_file(broken)}
+    (folder / "build.json").write_text(json.dumps(build), encoding="utf-8")
+    record = run(inputs, GateSettings(), out)
+    assert record.figures["release"] == "f16"
+    assert "NaN" in record.figures["rows"][2]["reason"]
+
+
+@pytest.mark.slow
+def test_all_that_can_be_asked_for(tmp_path: Path, inputs: Inputs) -> None:
+    settings = GateSettings(users=[1, 2], divergence=True, forgetting=True)
+    out = draft(tmp_path, "one")
+    record = run(inputs, settings, out)
+    level = record.figures["rows"][2]
+    assert [one["users"] for one in level["load"]] == [1, 2]
+    assert all(0 < one["ttft"] <= one["p95"] for one in level["load"])
+    assert level["divergence"]["answers"]["same_top"]["value"] == 1.0
+    assert level["divergence"]["answers"]["kld"]["value"] == 0.0
+    assert record.figures["forgetting"]["gain"]["value"] == 0.0
+    assert record.figures["forgetting"]["base"]["value"] > 0.3

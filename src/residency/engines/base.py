@@ -13,11 +13,13 @@ from residency.engines.client import EngineClient
 class EngineSpec:
     """What an engine is to run.
 
-    `model` is a GGUF file, or a Hugging Face folder for vLLM; `alias` is its name in answers;
-    `context` is in tokens and is what each of the `slots` has for itself; `threads` 0 means the
-    cores that are free at start; `server` is the path of a native `llama-server`, empty for the one
-    inside the package; `sha256` is the digest that the model must have (`store.digest_tree` of a
-    folder), empty when it is not checked.
+    `model` is a GGUF file or a folder of its shards, a Hugging Face folder for vLLM, or one of
+    `residency.export.onnx`; `alias` is its name in answers; `context` is in tokens and is what each
+    of the `slots` has for itself; `threads` 0 means the cores that are free at start; `server` is
+    the path of a native `llama-server`, empty for the one inside the package; `sha256` is the
+    digest that the model must have (`store.digest_of`), empty when it is not checked. `lora` are adapters as GGUF, which
+    llama.cpp numbers from 0 and lays over the model at scale 1. A request's `lora` changes that;
+    then every later one must have it too, as without it llama.cpp clears no cached prompt.
     """
 
     model: Path
@@ -27,6 +29,7 @@ class EngineSpec:
     threads: int = 0
     server: str = ""
     sha256: str = ""
+    lora: tuple[Path, ...] = ()
 
 
 class Engine(Protocol):

@@ -231,7 +231,8 @@ class EngineClient(ChatClient):
         """The `k` likeliest tokens after `ids`, with the natural logarithms of their probabilities.
 
         They are of the model's raw distribution: llama.cpp computes them from the logits, before
-        temperature, bias and samplers, unless `post_sampling_probs` is asked for.
+        temperature, bias and samplers, unless `post_sampling_probs` is asked for. Raises
+        `EngineError` for a broken model, which has none.
         """
         # The bias makes it say "a": where it says part of a character, or ends its turn, it gives
         # no probabilities.
@@ -244,6 +245,8 @@ class EngineClient(ChatClient):
         }
         answer = await self._ask("/completion", body)
         top = answer["completion_probabilities"][0]["top_logprobs"]
+        if any(entry["logprob"] is None for entry in top):
+            raise EngineError("the model gives no probabilities: its logits are NaN or infinite")
         return [(int(entry["id"]), float(entry["logprob"])) for entry in top]
 
     async def props(self) -> dict[str, Any]:

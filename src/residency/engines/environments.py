@@ -24,13 +24,15 @@ READY = "residency-ready"
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Environment:
     """`packages` are what pip installs, `unwanted` what it brings and must go again; `test` is a
-    module whose import shows that all is there; `size` on disk, in bytes."""
+    module whose import shows that all is there; `size` on disk, in bytes; `source` the sdist whose
+    llama.cpp is then built (`residency.engines.native`)."""
 
     name: str
     packages: tuple[str, ...]
     unwanted: tuple[str, ...] = ()
     test: str
     size: int
+    source: str = ""
 
     @property
     def place(self) -> Path:
@@ -43,7 +45,7 @@ class Environment:
         return marker.is_file() and marker.read_text(encoding="utf-8") == self._contents()
 
     def _contents(self) -> str:
-        return "\n".join(self.packages) + "\n"
+        return "\n".join(filter(None, (*self.packages, self.source))) + "\n"
 
     def finish(self) -> None:
         write_atomic(self.place / READY, self._contents())
@@ -57,7 +59,20 @@ VLLM = Environment(
     test="vllm.entrypoints.launchers.api_server.entry",
     size=3_500_000_000,
 )
-ENVIRONMENTS = {VLLM.name: VLLM}
+LLAMA_CPP = Environment(
+    name="llama.cpp",
+    packages=("cmake==4.4.5", "ninja==1.13.2", "setuptools==84.2.1", "cython==3.3.1"),
+    test="cmake",
+    size=800_000_000,
+    source="xllamacpp==2026.10.11549",
+)
+GPTQ = Environment(
+    name="gptq",
+    packages=("llmcompressor==0.14.0.1", "torch==2.13.0"),
+    test="llmcompressor",
+    size=1_600_000_000,
+)
+ENVIRONMENTS = {one.name: one for one in (VLLM, LLAMA_CPP, GPTQ)}
 
 
 def python(environment: Environment) -> Path:
@@ -86,6 +101,9 @@ def install(environment: Environment) -> Path:
                 _run(environment, [*_pip(environment), "uninstall", "-y", *environment.unwanted])
             say(f"{environment.name}: trying it")
             _run(environment, [str(_interpreter(environment)), "-c", f"import {environment.test}"])
+            if environment.source:
+                build = [sys.executable, "-P", "-m", "residency.engines.native"]
+                _run(environment, [*build, str(environment.place), environment.source])
             environment.finish()
     return environment.place
 
@@ -109,7 +127,7 @@ def _run(environment: Environment, command: list[str]) -> None:
     last: deque[str] = deque(maxlen=1)
     try:
         for line in process.stdout:
-            if re.match(r"\s*(Downloading|Installing collected)", line):
+            if re.match(r"\s*(Downloading|Installing collected|Trying|\[\d*0/)", line):
                 say(f"{environment.name}: {line.strip()[:100]}")
             if line.strip() and not line.startswith("WARNING"):
                 last.append(line.strip())

@@ -30,6 +30,7 @@ LLAMA_CPP = Guarantee(
     alone=True,
 )
 VLLM = Guarantee(words="greedy and seeded; beside others the bytes may differ")
+ONNX = Guarantee(words="same bytes for the same request, on this build and machine")
 NONE = Guarantee(words="none: an API elsewhere answers")
-GUARANTEES = {"llama.cpp": LLAMA_CPP, "vllm": VLLM}
+GUARANTEES = {"llama.cpp": LLAMA_CPP, "vllm": VLLM, "onnx": ONNX}
 """By `ServedModel.engine`."""

@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, Protocol
 
+from residency.errors import ResidencyError
 from residency.sealed import seal_from_environment
 
 HOST = "127.0.0.1"
@@ -98,7 +99,7 @@ def host(make: Callable[[dict[str, Any]], Server]) -> NoReturn:
     spec = arguments.parse_args().spec
     try:
         server = make(spec)
-    except (RuntimeError, OSError, ImportError) as error:
+    except (RuntimeError, OSError, ImportError, ResidencyError) as error:
         _say(out, {"error": str(error)})
         os._exit(1)
     _say(out, {"url": server.url})

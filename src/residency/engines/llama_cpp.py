@@ -29,20 +29,27 @@ class LlamaCpp(HostedEngine):
         llama.cpp loads a file with flipped bytes and talks garbage; only the digest tells.
         """
         spec = self.spec
-        if not spec.model.is_file():
-            raise EngineLoadError(f"{spec.model}: there is no such model file")
+        model = first_file(spec.model)
+        if not model.is_file():
+            raise EngineLoadError(f"{model}: there is no such model file")
         try:
-            read_header(spec.model)
+            read_header(model)
         except ModelError as error:
             raise EngineLoadError(error.message, hint=error.hint) from error
         if spec.sha256:
-            compare_digest(spec, store.sha256_file(spec.model))
+            compare_digest(spec, store.digest_of(spec.model))
 
     def described(self) -> Mapping[str, Any]:
-        return {"server": native_server(self.spec.server)}
+        server = native_server(self.spec.server)
+        return {"server": server, "model": str(first_file(self.spec.model).resolve())}
 
     def reason(self, log: Sequence[str]) -> str:
         return reason_in(log)
+
+
+def first_file(model: Path) -> Path:
+    """What llama.cpp is given: a GGUF file, or the first one in a folder of shards."""
+    return next(model.glob("*-00001-of-*.gguf"), model) if model.is_dir() else model
 
 
 def native_server(name: str) -> str:

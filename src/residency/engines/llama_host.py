@@ -21,8 +21,8 @@ class _Inside:
     """llama.cpp's server in this process; it goes when the process goes."""
 
     def __init__(self, spec: dict[str, Any]) -> None:
-        _preload_openmp()
-        from xllamacpp import CommonParams, Server
+        preload_openmp()
+        from xllamacpp import CommonAdapterLoraInfo, CommonParams, Server
 
         params = CommonParams()
         params.model.path = spec["model"]
@@ -33,6 +33,7 @@ class _Inside:
         params.n_ctx = spec["context"] * spec["slots"]  # llama.cpp shares it out among the slots
         params.n_threads_http = _http_threads(spec)
         params.cpuparams.n_threads = spec["threads"]
+        params.lora_adapters = [CommonAdapterLoraInfo(path) for path in spec["lora"]]
         params.fit_params = False  # it would change the context without saying so
         params.cache_ram_mib = 0  # else prompts of the past may fill 8 GiB
         params.ui = False
@@ -52,6 +53,7 @@ def _native(spec: dict[str, Any]) -> Program:
     command = [spec["server"], "-m", spec["model"], "--alias", spec["alias"], "--host", HOST]
     command += ["-t", str(spec["threads"]), "-np", str(spec["slots"])]
     command += ["-c", str(spec["context"] * spec["slots"])]
+    command += ["--lora", ",".join(spec["lora"])] if spec["lora"] else []
     # What an older server does not know goes by environment, where it is ignored; and none of
     # the user's own variables may change how a release runs.
     env = {k: v for k, v in os.environ.items() if not k.startswith("LLAMA_ARG_")}
@@ -72,7 +74,7 @@ def _server(spec: dict[str, Any]) -> Server:
     return _native(spec) if spec["server"] else _Inside(spec)
 
 
-def _preload_openmp() -> None:
+def preload_openmp() -> None:
     """Lend xllamacpp torch's copy of GNU OpenMP on a system that has none."""
     torch = importlib.util.find_spec("torch")
     try:

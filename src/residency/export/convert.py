@@ -1,4 +1,4 @@
-"""A Hugging Face folder as a float16 GGUF, by llama.cpp's own converter."""
+"""A Hugging Face folder as a GGUF, by llama.cpp's own converter."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from residency.progress import say
 _ERROR_LINES = 3
 
 
-def convert(folder: Path, target: Path, name: str) -> None:
-    """Write `folder` to the GGUF file `target`; `name` becomes its general.name.
+def convert(folder: Path, target: Path, name: str, kind: str = "f16") -> None:
+    """Write `folder` to the GGUF file `target`, as f16 or f32; `name` becomes its general.name.
 
     The converter brings a `gguf` package that collides with the installed one, so it runs in a
     process of its own. Raises `ModelError` with the converter's reason, `MissingError` when it
@@ -27,7 +27,7 @@ def convert(folder: Path, target: Path, name: str) -> None:
         [
             *(sys.executable, "-P", "-m", "residency.sealed"),
             *(str(tool / "convert_hf_to_gguf.py"), str(folder)),
-            *("--outtype", "f16", "--outfile", str(target), "--model-name", name),
+            *("--outtype", kind, "--outfile", str(target), "--model-name", name),
         ],
         env={**os.environ, "PYTHONPATH": str(tool), "HF_HUB_OFFLINE": "1"},
         stdin=subprocess.DEVNULL,

@@ -11,7 +11,7 @@ from residency.errors import ModelError
 
 # Everything that decides how text becomes tokens and where an answer ends; weights and config.json
 # are written anew.
-_COPIED = (
+COPIED = (
     "tokenizer.json",
     "tokenizer.model",
     "tokenizer_config.json",
@@ -54,7 +54,12 @@ def merge(base: Path, adapter: Path, target: Path) -> Any:
         ) from error
     merged.half()
     merged.save_pretrained(target)
-    for name in _COPIED:
-        if (base / name).exists():
-            shutil.copyfile(base / name, target / name)
+    copy_tokenizer(base, target)
     return merged.float()
+
+
+def copy_tokenizer(source: Path, target: Path) -> None:
+    """Copy tokenizer, chat template and sampler settings from model folder to model folder."""
+    for name in COPIED:
+        if (source / name).exists():
+            shutil.copyfile(source / name, target / name)

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from residency.config import Level
 from residency.errors import ModelError
+from residency.export.imatrix import Imatrix
 from residency.hardware import usable_cores
-from residency.models.tensor_types import Choice, Tensor, choose_types
+from residency.models.tensor_types import Choice, Mix, Tensor, choose_types
 from residency.progress import Progress
 
 if TYPE_CHECKING:
@@ -29,15 +30,19 @@ _VALUES_A_CHUNK = 1 << 20
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Quantized:
-    """How many tensors have each type, and how many fell back, as `Q4_K -> Q5_0`."""
+    """How many tensors have each type, and how many fell back, as `Q4_K -> Q5_0`.
+
+    `imatrix` says what importance matrix was used, and is empty without one.
+    """
 
     types: Mapping[str, int]
     fallbacks: Mapping[str, int]
+    imatrix: str = ""
 
     def notes(self) -> tuple[str, ...]:
         """In words, for the build."""
         kinds = ", ".join(f"{count} {name}" for name, count in self.types.items())
-        lines = [f"tensors by type: {kinds}"]
+        lines = [f"tensors by type: {kinds}"] + [self.imatrix] * bool(self.imatrix)
         if self.fallbacks:
             moves = ", ".join(f"{count} {move}" for move, count in self.fallbacks.items())
             lines.append(
@@ -54,17 +59,30 @@ def open_source(path: Path) -> GGUFReader:
     return GGUFReader(path)
 
 
-def quantize(reader: GGUFReader, target: Path, level: Level) -> Quantized:
+def quantize(
+    reader: GGUFReader, target: Path, level: Level, imatrix: Imatrix | None = None
+) -> Quantized:
     """Write an f16 GGUF at `level` to the file `target`, with all its metadata.
 
-    The same source gives the same bytes. Raises `ModelError` for a tensor that is neither float16
-    nor float32.
+    The same source gives the same bytes. llama.cpp wants an importance matrix for its levels below
+    these only, whose blocks have too few values to spread over all weights alike. Raises
+    `ModelError` for a tensor that is neither float16 nor float32.
     """
-    from gguf import GGMLQuantizationType, GGUFWriter
+    from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType
 
-    chosen = _choose(reader, level)
+    chosen = _choose(reader, level, imatrix)
     writer = GGUFWriter(target, _value(reader, "general.architecture"))
-    _copy_metadata(reader, writer, level)
+    changed = {
+        "general.file_type": int(LlamaFileType[f"MOSTLY_{level.upper()}"]),
+        "general.quantization_version": _QUANTIZATION_VERSION,
+    }
+    weights: Mapping[str, Any] = {}
+    if imatrix:
+        weights = imatrix.named(*_size_of_model(reader))
+        writer.add_string("quantize.imatrix.dataset", imatrix.source)
+        changed["quantize.imatrix.entries_count"] = len(weights)
+        changed["quantize.imatrix.chunks_count"] = imatrix.conversations
+    copy_metadata(reader, writer, changed)
     for tensor in reader.tensors:
         kind = GGMLQuantizationType[chosen[tensor.name].type]
         shape = [int(n) for n in reversed(tensor.shape)]
@@ -78,14 +96,21 @@ def quantize(reader: GGUFReader, target: Path, level: Level) -> Quantized:
         ThreadPoolExecutor(usable_cores()) as pool,
     ):
         for tensor in reader.tensors:
-            writer.write_tensor_data(_convert(tensor, chosen[tensor.name].type, pool))
+            name, weight = chosen[tensor.name].type, weights.get(tensor.name)
+            writer.write_tensor_data(_convert(tensor, name, weight, pool))
             progress.advance(note=tensor.name)
     writer.close()
-    return _summary(chosen)
+    return _summary(chosen, imatrix.note(len(weights)) if imatrix else "")
 
 
-def _choose(reader: GGUFReader, level: Level) -> dict[str, Choice]:
+def _size_of_model(reader: GGUFReader) -> tuple[str, int]:
+    """Its architecture and how many layers it has."""
     architecture = _value(reader, "general.architecture")
+    return architecture, _value(reader, f"{architecture}.block_count")
+
+
+def _choose(reader: GGUFReader, level: Level, imatrix: Imatrix | None) -> dict[str, Choice]:
+    architecture, layers = _size_of_model(reader)
     tensors = [
         Tensor(name=t.name, shape=tuple(int(n) for n in t.shape), type=t.tensor_type.name)
         for t in reader.tensors
@@ -96,12 +121,19 @@ def _choose(reader: GGUFReader, level: Level) -> dict[str, Choice]:
                 f"tensor {tensor.name} is {tensor.type}: only float16 and float32 are quantized",
                 hint="start from an f16 GGUF",
             )
-    return choose_types(
-        tensors,
-        level,
-        layers=_value(reader, f"{architecture}.block_count"),
-        experts=_value(reader, f"{architecture}.expert_count", 0),
+    heads, keys = (
+        _value(reader, f"{architecture}.attention.head_count{part}", 1) for part in ("", "_kv")
     )
+    # Where layers differ there is a list; llama.cpp goes by the first.
+    heads, keys = (n[0] if isinstance(n, list) else n for n in (heads, keys))
+    mix = Mix(
+        level=level,
+        layers=layers,
+        experts=_value(reader, f"{architecture}.expert_count", 0),
+        gqa=heads // keys if keys else 0,
+        imatrix=imatrix is not None,
+    )
+    return choose_types(tensors, mix)
 
 
 def _value(reader: GGUFReader, key: str, default: Any = None) -> Any:
@@ -109,13 +141,10 @@ def _value(reader: GGUFReader, key: str, default: Any = None) -> Any:
     return field.contents() if field else default
 
 
-def _copy_metadata(reader: GGUFReader, writer: Any, level: Level) -> None:
-    from gguf import GGUFValueType, LlamaFileType
+def copy_metadata(reader: GGUFReader, writer: Any, changed: Mapping[str, int]) -> None:
+    """Give `writer` the fields of a GGUF, with those of `changed` in their place."""
+    from gguf import GGUFValueType
 
-    changed = {
-        "general.file_type": int(LlamaFileType[f"MOSTLY_{level}"]),
-        "general.quantization_version": _QUANTIZATION_VERSION,
-    }
     for field in reader.fields.values():
         # The first are the file's own counts; the writer has set the architecture itself.
         if field.name.startswith("GGUF.") or field.name == "general.architecture":
@@ -138,8 +167,11 @@ def _size(shape: list[int], kind: Any) -> int:
     return int(total // values * size)
 
 
-def _convert(tensor: Any, type_name: str, pool: ThreadPoolExecutor) -> Any:
-    """The tensor's data as `type_name`; rows are shared out, as libgguf lets go of the GIL."""
+def _convert(tensor: Any, type_name: str, weights: Any, pool: ThreadPoolExecutor) -> Any:
+    """The tensor's data as `type_name`, with the importance `weights` of its columns or None.
+
+    Rows are shared out, as libgguf lets go of the GIL.
+    """
     import libgguf
     import numpy as np
     from gguf import GGMLQuantizationType
@@ -150,11 +182,13 @@ def _convert(tensor: Any, type_name: str, pool: ThreadPoolExecutor) -> Any:
     rows = tensor.data.reshape(-1, tensor.data.shape[-1])
     step = max(1, _VALUES_A_CHUNK // rows.shape[-1])
     chunks = [rows[i : i + step] for i in range(0, len(rows), step)]
-    done = pool.map(lambda chunk: libgguf.quantize_rows(chunk, kind), chunks)
+    done = pool.map(lambda chunk: libgguf.quantize_rows(chunk, kind, weights), chunks)
     return np.concatenate(list(done))
 
 
-def _summary(chosen: Mapping[str, Choice]) -> Quantized:
+def _summary(chosen: Mapping[str, Choice], imatrix: str) -> Quantized:
     types = Counter(c.type for c in chosen.values())
     moves = Counter(f"{c.fell_from} -> {c.type}" for c in chosen.values() if c.fell_from)
-    return Quantized(types=dict(sorted(types.items())), fallbacks=dict(sorted(moves.items())))
+    return Quantized(
+        types=dict(sorted(types.items())), fallbacks=dict(sorted(moves.items())), imatrix=imatrix
+    )

@@ -9,30 +9,46 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from residency import fingerprint
-from residency.builds import BASE, F16, MODEL_FILE
+from residency.builds import BASE, F16, MODEL_FILE, write_sums
 from residency.config import ExportSettings
+from residency.conversations import read_conversations
 from residency.engines.base import EngineSpec
-from residency.engines.client import EngineClient
-from residency.engines.llama_cpp import LlamaCpp
+from residency.engines.llama_cpp import LlamaCpp, first_file
+from residency.engines.onnx import Onnx
 from residency.errors import FingerprintError
+from residency.export import gptq, onnx
+from residency.export.bom import write_bom
+from residency.export.card import write_card
 from residency.export.convert import convert
+from residency.export.imatrix import Imatrix, collect
+from residency.export.lora import write_lora
 from residency.export.merge import load, merge
+from residency.export.ollama import write_modelfile
 from residency.export.quantize import open_source, quantize
+from residency.export.shards import split
 from residency.fingerprint import Fingerprint, compare, read_fingerprint, take_engine, take_torch
 from residency.hardware import one_torch_thread
 from residency.models.base import BaseModel
 from residency.models.chat import load_tokenizer
 from residency.models.gguf_file import read_header
 from residency.progress import say
-from residency.store import Draft, sha256_file, sha256_text
+from residency.store import Draft, digest_of, sha256_text
 from residency.types import Artifact, Build, Conversation, Record, to_json
 
 # Nats a token from the merged model (for `merged`: from the adapter); see `fingerprint.divergence`.
 # Measured on SmolLM2-135M with 24 free-text questions in six groups of four: f16 0.00001 at most,
-# Q8_0 0.005 to 0.008, Q5_K_M 0.06 to 0.11, Q4_K_M 0.04 to 0.06; on a specialist trained for 40
-# steps at most 0.001, and 4.1 with its base model in its place. So each limit is several times what
-# a sound build needs. A merged model may differ from an adapter that was trained in bfloat16.
-TOLERANCE = {"merged": 0.02, F16: 0.01, "Q8_0": 0.05, "Q5_K_M": 0.4, "Q4_K_M": 0.4}
+# Q8_0 0.005 to 0.008, Q5_K_M 0.06 to 0.11, Q4_K_M 0.04 to 0.06, onnx-fp32 0.00000, onnx-int4
+# 0.08 to 0.16; on a specialist trained for 40 steps at most 0.001, and 4.1 with its base model in
+# its place. So each limit is several times what a sound build needs. A merged model may differ from
+# an adapter that was trained in bfloat16.
+TOLERANCE = {
+    **{"merged": 0.02, F16: 0.01, "bf16": 0.01, "Q8_0": 0.05, "Q6_K": 0.05, "Q5_K_M": 0.4},
+    **{"Q4_K_M": 0.4, "IQ4_XS": 1.0, "Q3_K_M": 1.0, "Q2_K": 2.0, "onnx-int4": 0.6, "gptq": 0.6},
+}
+MERGED = "merged"
+LORA = "lora"
+"""The adapter by itself, one of `export.also`."""
+_EXACT = ("bf16", "Q8_0")  # their rounding asks for no importance
 _TIMEOUT = 600.0
 
 
@@ -48,88 +64,156 @@ class Inputs:
 def run(inputs: Inputs, settings: ExportSettings, out: Draft) -> Record:
     """Make every build and hold each to the adapter's fingerprint.
 
-    Outputs: `base-f16` (the base model, for the gate), `merged` (a Hugging Face folder), `f16`, and
-    one for each level. Raises `FingerprintError` at the first step that changed what the model
-    says, and `ModelError` for a model that llama.cpp does not know.
+    Outputs: `base-f16` (the base model, for the gate), `merged` (safetensors), `f16`, one for each
+    level, and one for each other form. Raises `FingerprintError` at the first step that
+    changed what the model says, and `ModelError` for a model that llama.cpp does not know.
     """
     out.clear()
     probes = fingerprint.probes(inputs.dataset.path)
-    builds = _Builds(out.path, probes)
+    builds = _Builds(out.path, probes, settings.shard)
     name = Path(inputs.base.name).name
     # The converter keeps one core busy; what is beside it here needs another.
     with ThreadPoolExecutor(1) as beside:
         base = beside.submit(convert, inputs.base.path, builds.file(BASE), name)
-        merged, reference, found = _merge(inputs, probes, out.path / "merged")
-        f16 = beside.submit(convert, merged, builds.file(F16), f"{name} specialist")
+        merged = _merge(inputs, settings, builds)
+        reference = merged.fingerprint
+        f16 = beside.submit(convert, merged.folder, builds.file(F16), f"{name} specialist")
         plain = take_torch(load(inputs.base.path), load_tokenizer(inputs.base.path), probes)
         base.result()
-        found[BASE] = builds.finish(BASE, plain, TOLERANCE[F16], ())
+        builds.finish(BASE, plain)
         f16.result()
-    found[F16] = builds.finish(F16, reference, TOLERANCE[F16], ())
-    source = open_source(builds.file(F16))
+    source = open_source(builds.file(F16))  # before it may be split: what is mapped stays readable
+    builds.finish(F16, reference)
     for level in settings.levels:
-        made = quantize(source, builds.file(level), level)
-        found[level] = builds.finish(level, reference, TOLERANCE[level], made.notes())
+        imatrix = merged.imatrix if level not in _EXACT else None
+        made = quantize(source, builds.file(level), level, imatrix)
+        builds.finish(level, reference, made.notes())
+    if "lora" in settings.also:
+        adapter = builds.file(LORA, "adapter.gguf")
+        write_lora(inputs.base.path, inputs.adapter.path, adapter, f"{name} specialist")
+        builds.finish_adapter(adapter, reference)
+    for form, precision in onnx.FORMS.items():
+        if form in settings.also:
+            onnx.make(merged.folder, builds.file(form, "model"), precision)
+            builds.finish_onnx(form, reference)
+    tokenizer = load_tokenizer(merged.folder)
+    rows = read_conversations(inputs.dataset.path / "train.jsonl")
+    if "gptq" in settings.also:
+        target = builds.file("gptq", "model")
+        taken, note = gptq.make(merged.folder, target, tokenizer, rows, reference)
+        builds.describe(target, "gptq", taken, reference, (note,))
+    for build in builds.finished.values():
+        folder = out.path / build.name
+        if build.name == BASE:
+            continue
+        if "ollama" in settings.also and build.format == "gguf" and build.name != LORA:
+            write_modelfile(folder, build, tokenizer, rows)
+        write_card(folder, build, inputs, builds.divergence[build.name])
+        write_bom(folder, build, inputs, builds.divergence[build.name])
+        write_sums(folder)
     figures = {
-        "divergence": {name: round(value, 5) for name, value in found.items()},
-        "size": {name: builds.file(name).stat().st_size for name in builds.finished},
+        "divergence": {name: round(value, 5) for name, value in builds.divergence.items()},
+        "size": {name: build.size for name, build in builds.finished.items()},
     }
     outputs = {name: (out.path / name, "build") for name in builds.finished}
-    return out.finish({"merged": (merged, "model"), **outputs}, figures)
+    return out.finish(outputs, figures)
 
 
-def _merge(
-    inputs: Inputs, probes: Sequence[Conversation], target: Path
-) -> tuple[Path, Fingerprint, dict[str, float]]:
-    """The merged folder, its fingerprint, and how far it is from the adapter's."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Merged:
+    """The merged model's folder, and what was learnt of it in memory."""
+
+    folder: Path
+    fingerprint: Fingerprint
+    imatrix: Imatrix | None
+
+
+def _merge(inputs: Inputs, settings: ExportSettings, builds: _Builds) -> _Merged:
+    target = builds.file(MERGED, "model")
     trained = read_fingerprint(inputs.adapter.path / fingerprint.FILE_NAME)
     say("merging the adapter into its base model")
     with one_torch_thread():
         model = merge(inputs.base.path, inputs.adapter.path, target)
-    taken = take_torch(model, load_tokenizer(target), probes)
-    step = "merging the adapter"
-    found = compare(trained, taken, step=step, tolerance=TOLERANCE["merged"])
-    return target, taken, {"merged": found}
+    tokenizer = load_tokenizer(target)
+    taken = take_torch(model, tokenizer, builds.probes)
+    builds.describe(target, "safetensors", taken, trained)
+    imatrix = None
+    if settings.imatrix:
+        text = inputs.dataset.path / "train.jsonl"
+        imatrix = collect(model, tokenizer, read_conversations(text), text.name)
+    return _Merged(folder=target, fingerprint=taken, imatrix=imatrix)
 
 
 class _Builds:
-    """Builds below a folder: one folder each, with model, description and fingerprint."""
+    """Builds below a folder: one folder each, with model, description and fingerprint.
 
-    def __init__(self, root: Path, probes: Sequence[Conversation]) -> None:
+    `shard` is the most megabytes of a file; `divergence` is each build's from what it was made of.
+    """
+
+    def __init__(self, root: Path, probes: Sequence[Conversation], shard: int) -> None:
         self.root = root
         self.probes = probes
-        self.finished: list[str] = []
+        self.shard = shard
+        self.finished: dict[str, Build] = {}
+        self.divergence: dict[str, float] = {}
 
-    def file(self, name: str) -> Path:
+    def file(self, name: str, file: str = MODEL_FILE) -> Path:
         """Where the model file of the build `name` is, in a folder that exists."""
         (self.root / name).mkdir(exist_ok=True)
-        return self.root / name / MODEL_FILE
+        return self.root / name / file
 
-    def finish(
-        self, name: str, reference: Fingerprint, tolerance: float, notes: tuple[str, ...]
-    ) -> float:
-        """Check the model file against `reference`, describe it, and return its divergence."""
-        path = self.file(name)
-        step = f"making {name}"
-        check_header(path, reference, step)
-        say(f"checking {name} in llama.cpp")
-        taken = asyncio.run(_serve(path, name, self.probes, _context(reference)))
-        found = compare(reference, taken, step=step, tolerance=tolerance)
+    def finish(self, name: str, reference: Fingerprint, notes: tuple[str, ...] = ()) -> None:
+        """Split the model file if need be, check it against `reference`, and describe it."""
+        path = split(self.file(name), self.shard)
+        check_header(first_file(path), reference, f"making {name}")
+        spec = EngineSpec(model=path, alias=name, context=_context(reference), slots=1)
+        self.describe(path, "gguf", self._ask(LlamaCpp(spec)), reference, notes)
+
+    def finish_adapter(self, path: Path, reference: Fingerprint) -> None:
+        """The same for an adapter, which is checked over the base model."""
+        model = self.root / BASE / self.finished[BASE].file
+        context = _context(reference)
+        spec = EngineSpec(model=model, alias=LORA, context=context, slots=1, lora=(path,))
+        notes = (f"an adapter for llama.cpp (--lora), to be laid over {BASE}",)
+        self.describe(path, "gguf", self._ask(LlamaCpp(spec)), reference, notes)
+
+    def finish_onnx(self, name: str, reference: Fingerprint) -> None:
+        """The same for a folder that ONNX Runtime loads."""
+        path = self.file(name, "model")
+        spec = EngineSpec(model=path, alias=name, context=_context(reference), slots=1)
+        self.describe(path, "onnx", self._ask(Onnx(spec)), reference)
+
+    def _ask(self, engine: LlamaCpp | Onnx) -> Fingerprint:
+        say(f"checking {engine.spec.alias} in {engine.name}")
+        return asyncio.run(_serve(engine, self.probes))
+
+    def describe(
+        self,
+        path: Path,
+        format: str,
+        taken: Fingerprint,
+        reference: Fingerprint,
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        """Hold what was `taken` of a build's model against `reference`, and write down both."""
+        name = path.parent.name
+        tolerance = TOLERANCE.get(name, TOLERANCE[F16])
+        found = compare(reference, taken, step=f"making {name}", tolerance=tolerance)
         fingerprint.write_fingerprint(path.parent, taken)
-        build = Build(
+        files = list(path.iterdir()) if path.is_dir() else [path]
+        self.divergence[name] = found
+        self.finished[name] = build = Build(
             name=name,
-            format="gguf",
-            file=MODEL_FILE,
-            size=path.stat().st_size,
-            digest=sha256_file(path),
+            format=format,
+            file=path.name,
+            size=sum(file.stat().st_size for file in files),
+            digest=digest_of(path),
             template_digest=reference.template_digest,
             stop_tokens=reference.stop_tokens,
             fingerprint=taken.digest,
             notes=notes,
         )
         (path.parent / "build.json").write_text(to_json(build, indent=1), encoding="utf-8")
-        self.finished.append(name)
-        return found
 
 
 def check_header(path: Path, reference: Fingerprint, step: str) -> None:
@@ -153,10 +237,7 @@ def _context(reference: Fingerprint) -> int:
     return -(-(longest + 64) // 256) * 256
 
 
-async def _serve(
-    path: Path, name: str, probes: Sequence[Conversation], context: int
-) -> Fingerprint:
-    spec = EngineSpec(model=path, alias=name, context=context, slots=1)
-    with LlamaCpp(spec) as engine:
-        async with EngineClient(engine.url, engine.key, _TIMEOUT) as client:
+async def _serve(engine: LlamaCpp | Onnx, probes: Sequence[Conversation]) -> Fingerprint:
+    with engine:
+        async with engine.client(_TIMEOUT) as client:
             return await take_engine(client, probes)

@@ -1,12 +1,13 @@
-"""What a build answered and how fast, kept so that a killed gate asks no finished build again."""
+"""What a build or an API answered and how fast, kept line by line: a killed gate goes on there."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import IO
 
 from residency.errors import StorageError
 from residency.store import write_atomic
@@ -33,34 +34,47 @@ class Timing:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Asked:
-    """A build's answers in the order of the test split; `memory` is the engine's peak in bytes."""
+    """Answers in the order of their questions; `memory` is the engine's peak in bytes, `load` the
+    seconds that it took to start."""
 
-    answers: tuple[Answer, ...]
-    timings: tuple[Timing, ...]
-    memory: int
+    answers: tuple[Answer, ...] = ()
+    timings: tuple[Timing, ...] = ()
+    memory: int = 0
+    load: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Speed:
-    """Decoding in tokens/s over all answers; latency of whole answers in seconds."""
+    """Decoding in tokens/s over all answers; seconds to the first token (median), of whole answers
+    (`p50`, `p95`) and of the engine's start."""
 
     tokens_per_second: float
+    ttft: float
     p50: float
     p95: float
     memory: int
+    load: float
 
 
 def speed(asked: Asked) -> Speed:
     """Summarise the timings. The first token is not counted: it is the prompt's, not decoding's."""
     decoded = sum(max(answer.tokens - 1, 0) for answer in asked.answers)
     spent = sum(timing.seconds - timing.ttft for timing in asked.timings)
-    latencies = sorted(timing.seconds for timing in asked.timings)
+    latencies = [timing.seconds for timing in asked.timings]
     return Speed(
         tokens_per_second=round(decoded / spent, 2) if spent > 0 else 0.0,
-        p50=round(_rank(latencies, 0.50), 4),
-        p95=round(_rank(latencies, 0.95), 4),
+        ttft=percentile([timing.ttft for timing in asked.timings], 0.50),
+        p50=percentile(latencies, 0.50),
+        p95=percentile(latencies, 0.95),
         memory=asked.memory,
+        load=asked.load,
     )
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The nearest-rank percentile, to 0.1 ms; 0 of nothing."""
+    ordered = sorted(values)
+    return round(ordered[max(0, math.ceil(share * len(ordered)) - 1)], 4) if ordered else 0.0
 
 
 def write_answers(path: Path, answers: Sequence[Answer]) -> None:
@@ -68,33 +82,27 @@ def write_answers(path: Path, answers: Sequence[Answer]) -> None:
     write_atomic(path, "".join(to_json(answer) + "\n" for answer in answers))
 
 
-def keep(folder: Path, build: str, asked: Asked) -> None:
-    """Keep what `build` answered. The answers are written last: with them it has finished."""
-    timings = {"timings": asked.timings, "memory": asked.memory}
-    write_atomic(folder / f"{build}.timings.json", to_json(timings))
-    write_answers(folder / f"{build}.jsonl", asked.answers)
+def keep(file: IO[str], answer: Answer, timing: Timing) -> None:
+    """Add one answer to those that are kept in `file`."""
+    file.write(json.dumps({"answer": asdict(answer), "timing": asdict(timing)}) + "\n")
+    file.flush()
 
 
-def kept(folder: Path, build: str) -> Asked | None:
-    """What `keep` wrote, or None. Raises `StorageError` where it is damaged."""
-    path = folder / f"{build}.jsonl"
+def kept(path: Path) -> Asked:
+    """What `keep` wrote, without the last line where a kill cut it off: it is taken away. Raises
+    `StorageError` where the file is damaged."""
     if not path.exists():
-        return None
+        return Asked()
+    *lines, last = path.read_text(encoding="utf-8").split("\n")
+    if last:
+        write_atomic(path, "".join(line + "\n" for line in lines))
     try:
-        with path.open(encoding="utf-8") as file:
-            answers = [json.loads(line) for line in file]
-        rest = json.loads((folder / f"{build}.timings.json").read_text(encoding="utf-8"))
+        rows = [json.loads(line) for line in lines]
         return Asked(
-            answers=tuple(Answer(**row) for row in answers),
-            timings=tuple(Timing(**row) for row in rest["timings"]),
-            memory=rest["memory"],
+            answers=tuple(Answer(**row["answer"]) for row in rows),
+            timings=tuple(Timing(**row["timing"]) for row in rows),
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise StorageError(
-            f"{path}: damaged answers ({error})", hint=f"delete {folder} and run again"
+            f"{path}: damaged answers ({error})", hint=f"delete {path} and run again"
         ) from error
-
-
-def _rank(ordered: Sequence[float], share: float) -> float:
-    """The nearest-rank percentile."""
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else 0.0

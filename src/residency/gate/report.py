@@ -7,14 +7,25 @@ from dataclasses import dataclass
 from typing import Any
 
 from residency.builds import BASE, F16
+from residency.gate.baseline import API
+from residency.gate.plot import plot
+from residency.gate.rules import LOWEST, RATE_WORDS
 from residency.gate.score import Relation
-from residency.gate.tally import Marked
-from residency.gate.verdict import LOWEST, RATE_WORDS
+from residency.gate.tally import RELATIONS, Marked
 from residency.pages import template
 from residency.types import Conversation, Message
 
 EXAMPLES = 20
+DEPARTED = RELATIONS[1:]
 EXAMPLE_CHARACTERS = 1500
+METRICS = {
+    "macro_f1": "macro F1 of the labels",
+    "field_f1": "F1 of the fields",
+    "rouge_l": "ROUGE-L",
+    "refusals": "answers that refuse",
+    "repetition": "answers that repeat themselves",
+    "length": "tokens for each of the reference's",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,10 +64,10 @@ class Examples:
 
 def examples(marked: Mapping[str, Marked], cases: Sequence[Conversation], subject: str) -> Examples:
     """The first cases of each sort, in the order of the test split."""
-    levels = [one for name, one in marked.items() if name not in (BASE, F16)]
+    levels = [one for name, one in marked.items() if name not in (BASE, F16, API)]
     numbers = range(len(cases))
-    changed = [i for i in numbers if any(one.relations[i] != "exact" for one in levels)]
-    wrong = [i for i in numbers if not marked[subject].scores[i].exact]
+    changed = [i for i in numbers if any(one.relations.get(i) in DEPARTED for one in levels)]
+    wrong = [i for i, score in marked[subject].scores.items() if not score.exact]
     return Examples(
         subject=subject,
         changed=tuple(_example(marked, cases[i], i) for i in changed[:EXAMPLES]),
@@ -76,17 +87,25 @@ def render(verdict: Mapping[str, Any], shown: Examples) -> str:
         v=verdict,
         shown=shown,
         rate_words=RATE_WORDS,
-        rates=[name for name in LOWEST if any(name in row["rates"] for row in rows)],
+        plot=plot(rows, verdict["main"], verdict["release"]),
+        rates=[name for name in (*LOWEST, "lead") if any(name in row["rates"] for row in rows)],
         limits={name: settings[name] for name in (*LOWEST, "different")},
         fields=_in_order(name for row in rows for name in row["by_field"]),
+        metrics={
+            name: words
+            for name, words in METRICS.items()
+            if any(name in row["metrics"] for row in rows)
+        },
         levels=[row for row in rows if row["relations"]],
+        beside_api=[row for row in rows if row["to_api"] and row["build"] != API],
     )
 
 
 def _example(marked: Mapping[str, Marked], case: Conversation, number: int) -> Example:
     alike: dict[str, list[str]] = {}
     for name, one in marked.items():
-        alike.setdefault(one.answers[number].text, []).append(name)
+        if number in one.answers:
+            alike.setdefault(one.answers[number].text, []).append(name)
     replies = []
     for text, names in alike.items():
         first = marked[names[0]]
@@ -95,7 +114,7 @@ def _example(marked: Mapping[str, Marked], case: Conversation, number: int) -> E
                 names=tuple(names),
                 text=_cut(text),
                 exact=first.scores[number].exact,
-                relation=first.relations[number],
+                relation=first.relations.get(number, "different"),
             )
         )
     return Example(
@@ -126,7 +145,7 @@ def _number(value: float) -> str:
 
 
 def _size(count: int) -> str:
-    return f"{count / 1e6:,.0f} MB"
+    return f"{count / 1e6:,.0f} MB" if count else "none"
 
 
 def _seconds(value: float) -> str:

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from residency.builds import BASE, F16
 from residency.config import GateSettings
-from residency.errors import SettingsError
-from residency.gate.score import Kind
-from residency.gate.tally import GainOf, Tally, measured
+from residency.gate import intervals
+from residency.gate.answers import Speed
+from residency.gate.baseline import API
+from residency.gate.rules import Rules, percent
+from residency.gate.statistics import power_in_words
+from residency.gate.tally import Tally
 from residency.types import Rate
 
-RATE_WORDS: Mapping[str, str] = {
-    "exact": "exact match",
-    "fields": "share of right fields",
-    "valid_json": "share of valid JSON",
-    "similarity": "similarity",
-    "gain": "lead over the base model",
-    "different": "share of answers that differ from f16's",
-}
-LOWEST = ("exact", "fields", "valid_json", "similarity", "gain")
+PROPORTIONS = ("exact", "valid_json", "different")
+_SMALL = 0.02  # the difference that is spoken of where no rule names one
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Judgement:
-    """One build: `passed` is None for the base model, which is never a candidate."""
+    """One build: `passed` is None for what is never a candidate: the base model and the API."""
 
     build: str
     passed: bool | None
@@ -47,80 +44,101 @@ class Outcome:
     judgements: tuple[Judgement, ...]
 
 
-def check_settings(kind: Kind, settings: GateSettings) -> None:
-    """Raise `SettingsError` where a threshold is set for a rate that answers of `kind` lack."""
-    for name in ("fields", "valid_json", "similarity"):
-        if getattr(settings, name) is not None and name not in measured(kind):
-            answers = {"json": "JSON objects", "label": "labels", "text": "free text"}[kind]
-            raise SettingsError(
-                f"gate.{name} is set, but the answers of this data set are {answers}, "
-                f"which have no {RATE_WORDS[name]}",
-                hint=f"remove gate.{name} from residency.toml; "
-                f"measured here: {', '.join(measured(kind))}",
-            )
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Check:
+    passed: bool
+    words: str
 
 
-def gain_of(kind: Kind, settings: GateSettings) -> GainOf:
-    """The rate whose lead over the base model is asked for (see `GateSettings.gain`)."""
-    return "similarity" if kind == "text" and settings.exact is None else "exact"
-
-
-def decide(tallies: Sequence[Tally], settings: GateSettings, kind: Kind) -> Outcome:
+def decide(tallies: Sequence[Tally], rules: Rules, speeds: Mapping[str, Speed]) -> Outcome:
     """Judge every build and choose the smallest that passes; at equal size the first."""
-    judgements = tuple(_judge(one, settings, kind) for one in tallies)
+    judgements = tuple(_judge(one, rules, speeds[one.name]) for one in tallies)
     passed = {j.build for j in judgements if j.passed}
     by_name = {one.name: one for one in tallies}
     release = min((t for t in tallies if t.name in passed), key=lambda t: t.size, default=None)
     subject = release or by_name[F16]
     return Outcome(
         release=release.name if release else None,
-        rule=rule_in_words(settings, kind),
+        rule=rules.in_words(),
         headline=_headline(subject, judgements, release=release),
-        doubt=_doubt(subject, settings, kind),
+        doubt=_doubt(subject, rules),
         judgements=judgements,
     )
 
 
-def rule_in_words(settings: GateSettings, kind: Kind) -> str:
-    """The rule that `decide` applies."""
-    limit = f"at most {_percent(settings.different)} of its answers differ from those of f16"
-    asked = [
-        f"its {_words(name, kind, settings)} is at least {threshold:g}"
-        for name, threshold in thresholds(settings).items()
-    ]
-    if asked:
-        rule = f"A build passes when {', '.join(asked)}, and {limit}."
-    else:
-        rule = f"No threshold of quality is set: a build passes when {limit}, and f16 always does."
-    return (
-        f"{rule} The measured value decides, not the lower end of its interval. "
-        "Of the builds that pass, the smallest becomes the release; f16 is a candidate, "
-        "the base model is not."
-    )
+def _judge(build: Tally, rules: Rules, speed: Speed) -> Judgement:
+    if build.name in (BASE, API):
+        what = "the base model" if build.name == BASE else "the API"
+        also = f"; {build.fault}" if build.fault else ""
+        return Judgement(build=build.name, passed=None, reason=f"{what}, for comparison{also}")
+    if build.fault:
+        return Judgement(build=build.name, passed=False, reason=build.fault)
+    checks = [*_quality(build, rules), *_closeness(build, rules), *_cost(speed, rules.settings)]
+    failed = [one.words for one in checks if not one.passed]
+    held = "; ".join(one.words for one in checks)
+    reason = "; ".join(failed) or (f"passes: {held}" if held else "passes: no rule is set for it")
+    return Judgement(build=build.name, passed=not failed, reason=reason)
 
 
-def thresholds(settings: GateSettings) -> dict[str, float]:
-    """The lowest values that are set, by the name of their rate."""
-    values = {name: getattr(settings, name) for name in LOWEST}
-    return {name: value for name, value in values.items() if value is not None}
+def _quality(build: Tally, rules: Rules) -> list[_Check]:
+    found = []
+    for name, threshold in rules.lowest.items():
+        value = build.rates[name].value
+        passed = value >= threshold
+        side = "is at least" if passed else "is below"
+        words = f"{rules.words(name)} {value:.3f} {side} {threshold:g}"
+        found.append(_Check(passed=passed, words=words))
+    return found
 
 
-def _judge(build: Tally, settings: GateSettings, kind: Kind) -> Judgement:
-    if build.name == BASE:
-        return Judgement(build=BASE, passed=None, reason="the base model, for comparison")
-    reasons = [
-        f"{_words(name, kind, settings)} {build.rates[name].value:.3f} is below {threshold:g}"
-        for name, threshold in thresholds(settings).items()
-        if build.rates[name].value < threshold
-    ]
-    different = build.rates.get("different")
-    if different is not None and different.value > settings.different:
-        reasons.append(
-            f"{_percent(different.value)} of its answers differ from those of f16, more than "
-            f"{_percent(settings.different)}: this quantization is too aggressive"
+def _closeness(build: Tally, rules: Rules) -> list[_Check]:
+    """How near it must be to f16, and how near to the API."""
+    found = []
+    wanted = rules.settings
+    if different := build.rates.get("different"):
+        found.append(_difference(different, wanted.different, rules.noise))
+        if wanted.drop is not None:
+            loss = build.rates["loss"].value
+            passed = loss <= wanted.drop
+            side = "at most" if passed else "more than"
+            words = f"{rules.words('loss')} {loss:.3f}, {side} {wanted.drop:g}"
+            found.append(_Check(passed=passed, words=words))
+    if (margin := wanted.worse_than_api) is not None:
+        lead = build.rates["lead"]
+        passed = lead.n > 0 and lead.low > -margin
+        shown = "is shown" if passed else "is not shown"
+        figures = f"{lead.value:+.3f}, 95% interval {lead.low:+.3f} to {lead.high:+.3f}"
+        words = (
+            f"that it is worse than the API by no more than {margin:g} {shown} "
+            f"({rules.words('lead')} {figures}, {lead.n} cases)"
         )
-    reason = "; ".join(reasons) or "passes"
-    return Judgement(build=build.name, passed=not reasons, reason=reason)
+        found.append(_Check(passed=passed, words=words))
+    return found
+
+
+def _difference(different: Rate, limit: float, noise: Rate | None) -> _Check:
+    share = f"{percent(different.value)} of its answers differ from those of f16"
+    if different.value <= limit:
+        return _Check(passed=True, words=f"{share}, at most {percent(limit)}")
+    if noise and different.value <= noise.value:
+        return _Check(passed=True, words=f"{share}, no more than a build asked twice from itself")
+    words = f"{share}, more than {percent(limit)}: this quantization is too aggressive"
+    return _Check(passed=False, words=words)
+
+
+def _cost(speed: Speed, wanted: GateSettings) -> list[_Check]:
+    limits = (
+        (wanted.latency, speed.p95, "s for 95 of 100 answers"),
+        (wanted.memory, round(speed.memory / 1e6), "MB of memory"),
+    )
+    return [
+        _Check(
+            passed=value <= limit,
+            words=f"{value:.3g} {unit}, {'at most' if value <= limit else 'more than'} {limit:g}",
+        )
+        for limit, value, unit in limits
+        if limit is not None
+    ]
 
 
 def _headline(subject: Tally, judgements: Sequence[Judgement], *, release: Tally | None) -> str:
@@ -131,24 +149,24 @@ def _headline(subject: Tally, judgements: Sequence[Judgement], *, release: Tally
     if not f16.passed:
         return (
             f"{release.name} ships ({size}), though the unquantized specialist fails by itself "
-            f"({f16.reason}): the two lie close to the threshold."
+            f"({f16.reason})."
         )
     smaller = [j for j in judgements if j.passed is False]
     failed = f" {', '.join(j.build for j in smaller)} did not pass." if smaller else ""
     return f"{release.name} ships: the smallest build that passes, {size}.{failed}"
 
 
-def _doubt(build: Tally, settings: GateSettings, kind: Kind) -> str:
-    """One sentence on the thresholds that lie inside the interval of their rate."""
-    asked = thresholds(settings)
+def _doubt(build: Tally, rules: Rules) -> str:
+    """On the thresholds that lie inside the interval of their rate, and how many cases it takes."""
+    asked = rules.lowest
     if "different" in build.rates:
-        asked["different"] = settings.different
+        asked["different"] = rules.settings.different
     unsure = {n: build.rates[n] for n, t in asked.items() if _holds(build.rates[n], t)}
     if not unsure:
         return ""
     parts = [
-        f"{_words(name, kind, settings)} lies between {rate.low:.2f} and {rate.high:.2f}, "
-        f"and so does the threshold {asked[name]:g}"
+        f"{rules.words(name)} lies between {rate.low:.2f} and {rate.high:.2f}, "
+        f"and so does the threshold {asked[name]:g}{_enough(name, rate, asked[name])}"
         for name, rate in unsure.items()
     ]
     return (
@@ -157,15 +175,27 @@ def _doubt(build: Tally, settings: GateSettings, kind: Kind) -> str:
     )
 
 
+def power(build: Tally, settings: GateSettings) -> str:
+    """What the test split can tell of a loss against f16 or the API, in words."""
+    margins = (settings.drop, settings.worse_than_api)
+    difference = min((m for m in margins if m), default=_SMALL)
+    cases = build.rates["exact"].n
+    return power_in_words(cases, difference, build.discordant) if cases else ""
+
+
+def _enough(name: str, rate: Rate, threshold: float) -> str:
+    """How many cases would tell: Wilson's interval leaves a threshold t out from
+    z^2 t (1 - t) / (p - t)^2 cases on; the width of others goes with the root of their number."""
+    distance = abs(rate.value - threshold)
+    if distance < 1e-6:
+        return ""
+    if name in PROPORTIONS:
+        n = threshold * (1 - threshold) * (intervals.Z / distance) ** 2
+    else:
+        width = rate.value - rate.low if rate.value > threshold else rate.high - rate.value
+        n = rate.n * (width / distance) ** 2
+    return f" (about {math.ceil(n)} cases would tell)"
+
+
 def _holds(rate: Rate, threshold: float) -> bool:
     return rate.low < threshold < rate.high
-
-
-def _words(name: str, kind: Kind, settings: GateSettings) -> str:
-    if name == "gain":
-        return f"lead over the base model in {RATE_WORDS[gain_of(kind, settings)]}"
-    return RATE_WORDS[name]
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.3g}%"

@@ -48,7 +48,7 @@ def render(
     nothing is learnt. Raises `ModelError` when the template does not lend itself to that.
     """
     turns = messages[:-1] if answer else messages
-    prompt = _apply(tokenizer, turns, prompt=True)
+    prompt = apply(tokenizer, turns, prompt=True)
     head = _tokenize(tokenizer, prompt)
     if not answer:
         return Rendered(text=prompt, ids=head, learnt=(False,) * len(head))
@@ -74,7 +74,7 @@ def _answer_part(
     tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], prompt: str
 ) -> str:
     """What follows the prompt, up to and with the first special token after the answer."""
-    whole = _apply(tokenizer, messages, prompt=False)
+    whole = apply(tokenizer, messages, prompt=False)
     if not whole.startswith(prompt):
         raise _template_error(tokenizer, "a conversation does not begin with its own prompt")
     rest = whole[len(prompt) :]
@@ -94,7 +94,11 @@ def _answer_part(
     return rest[: at + len(token)]
 
 
-def _apply(tokenizer: Any, messages: Sequence[Message], *, prompt: bool) -> str:
+def apply(tokenizer: Any, messages: Sequence[Message], *, prompt: bool) -> str:
+    """The text of the chat template, with `prompt` up to where an answer begins.
+
+    Raises `ModelError` where it refuses the conversation.
+    """
     from jinja2 import TemplateError
 
     turns = [message.to_dict() for message in messages]

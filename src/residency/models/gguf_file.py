@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -185,6 +185,22 @@ def _tensor(entry: tuple[str, tuple[int, ...], int, int], start: int) -> GgufTen
         elements *= dimension
     size = elements // block * width
     return GgufTensor(name=name, type=ggml.name, shape=shape, offset=start + offset, size=size)
+
+
+def tensor_names(architecture: str, layers: int) -> Callable[[str], str | None]:
+    """What a GGUF calls a module of transformers (without `.weight`); None for one that it lacks.
+
+    Raises `ModelError` for an architecture that the gguf package does not know.
+    """
+    from gguf import MODEL_ARCH_NAMES, get_tensor_name_map
+
+    for known, name in MODEL_ARCH_NAMES.items():
+        if name == architecture:
+            return get_tensor_name_map(known, layers).get_name
+    raise ModelError(
+        f"the gguf package does not know the architecture {architecture!r}",
+        hint="leave out export.imatrix, and lora in export.also",
+    )
 
 
 def dequantize(path: Path, out: Path) -> None:

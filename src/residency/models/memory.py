@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
+from residency.config import Level
 from residency.models.shape import Shape
-from residency.models.tensor_types import Tensor, choose_types
+from residency.models.tensor_types import Mix, Tensor, choose_types
 
 Basis = Literal["measured", "derived", "estimated"]
 Method = Literal["lora", "qlora", "full"]
@@ -134,10 +135,10 @@ def _sizes(shape: Shape, level: str) -> Iterable[int]:
         for t in shape.tensors
     ]
     types = {t.name: t.type for t in plain}
-    for known in ("Q8_0", "Q5_K_M", "Q4_K_M"):
+    for known in get_args(Level):
         if level == known:
-            chosen = choose_types(plain, known, layers=shape.layers, experts=0)
-            types = {name: choice.type for name, choice in chosen.items()}
+            mix = Mix(level=known, layers=shape.layers, gqa=shape.heads // shape.kv_heads)
+            types = {name: choice.type for name, choice in choose_types(plain, mix).items()}
     for tensor in plain:
         block, width = GGML_QUANT_SIZES[GGMLQuantizationType[types[tensor.name]]]
         yield math.prod(tensor.shape) // block * width

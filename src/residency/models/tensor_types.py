@@ -1,4 +1,4 @@
-"""Which type each tensor of a quantized GGUF gets: llama.cpp's policy for three of its levels.
+"""Which type each tensor of a quantized GGUF gets: llama.cpp's policy for eight of its levels.
 
 Ported from llama.cpp, src/llama-quant.cpp (`tensor_allows_quantization`, `tensor_type_fallback`,
 `llama_tensor_get_type_impl`), as it lies in the source of xllamacpp 2026.10.11549. Not ported: the
@@ -15,8 +15,14 @@ from dataclasses import dataclass
 from residency.config import Level
 
 # Where a row is no multiple of the block of 256 values, a type with blocks of 32 takes its place.
-_FALLBACK = {"Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
-_DEFAULT: dict[Level, str] = {"Q8_0": "Q8_0", "Q5_K_M": "Q5_K", "Q4_K_M": "Q4_K"}
+_FALLBACK = {
+    "IQ4_XS": "IQ4_NL",
+    "Q2_K": "Q4_0",
+    "Q3_K": "Q4_0",
+    "Q4_K": "Q5_0",
+    "Q5_K": "Q5_1",
+    "Q6_K": "Q8_0",
+}
 
 _KEPT_NAMES = ("position_embd.weight", "token_types.weight")
 _KEPT_PARTS = (
@@ -52,10 +58,28 @@ class Choice:
     fell_from: str = ""
 
 
-def choose_types(
-    tensors: Sequence[Tensor], level: Level, *, layers: int, experts: int
-) -> dict[str, Choice]:
-    """The type of every tensor at `level`, by name. `layers` and `experts` are the model's.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mix:
+    """What decides beside the tensor itself.
+
+    `layers` and `experts` are the model's, `gqa` is how many of its heads share one key; `imatrix`
+    says whether there is an importance matrix.
+    """
+
+    level: Level
+    layers: int
+    experts: int = 0
+    gqa: int = 1
+    imatrix: bool = False
+
+    @property
+    def default(self) -> str:
+        """The type of a tensor for which nothing speaks: Q4_K for Q4_K_M."""
+        return self.level.removesuffix("_M").upper()
+
+
+def choose_types(tensors: Sequence[Tensor], mix: Mix) -> dict[str, Choice]:
+    """The type of every tensor in `mix`, by name.
 
     llama.cpp counts layers of attention values in order of layer and name; so do we.
     """
@@ -63,19 +87,19 @@ def choose_types(
     tied = all(t.name != "output.weight" for t in tensors)
     values = [t.name for t in ordered if _is_attention_value(t.name)]
     found = {}
-    for tensor in ordered:
+    for tensor in tensors:
         if not _may_quantize(tensor):
             found[tensor.name] = Choice(type=tensor.type)
-            continue
-        if tensor.name == "output.weight" or (tied and _is_embedding(tensor.name)):
-            wanted = _output_type(tensor, level)
+        elif mix.level == "bf16":
+            found[tensor.name] = Choice(type=mix.default)
+        elif tensor.name == "output.weight" or (tied and _is_embedding(tensor.name)):
+            found[tensor.name] = _fit(tensor, _output_type(tensor, mix))
         elif tensor.name in values:
-            bump = _uses_more_bits(values.index(tensor.name), len(values))
-            wanted = _value_type(tensor.name, level, more_bits=bump, experts=experts)
+            index = values.index(tensor.name)
+            found[tensor.name] = _fit(tensor, _value_type(mix, index, len(values)))
         else:
-            wanted = _other_type(tensor, level, layers=layers, experts=experts)
-        found[tensor.name] = _fit(tensor, wanted)
-    return {t.name: found[t.name] for t in tensors}
+            found[tensor.name] = _fit(tensor, _other_type(tensor, mix))
+    return found
 
 
 def _may_quantize(tensor: Tensor) -> bool:
@@ -106,26 +130,46 @@ def _block(type_name: str) -> int:
     return 256 if type_name in _FALLBACK else 32
 
 
-def _output_type(tensor: Tensor, level: Level) -> str:
-    fits = tensor.shape[0] % _block(_DEFAULT[level]) == 0
-    return "Q8_0" if level == "Q8_0" or not fits else "Q6_K"
+def _output_type(tensor: Tensor, mix: Mix) -> str:
+    fits = tensor.shape[0] % _block(mix.default) == 0
+    return "Q8_0" if mix.level == "Q8_0" or not fits else "Q6_K"
 
 
-def _value_type(name: str, level: Level, *, more_bits: bool, experts: int) -> str:
-    if experts == 8:
+def _value_type(mix: Mix, index: int, count: int) -> str:
+    shared = mix.gqa >= 4
+    if mix.experts == 8:
         return "Q8_0"
-    return "Q6_K" if more_bits and level != "Q8_0" else _DEFAULT[level]
-
-
-def _other_type(tensor: Tensor, level: Level, *, layers: int, experts: int) -> str:
-    name, default = tensor.name, _DEFAULT[level]
-    if experts == 8 and "attn_k.weight" in name:
-        return "Q8_0"
-    if experts == 8 and level == "Q4_K_M" and "attn_output.weight" in name:
-        return "Q5_K"
-    if "ffn_down" in name and level != "Q8_0" and _uses_more_bits(tensor.layer, layers):
+    if mix.level in ("Q5_K_M", "Q4_K_M") and _uses_more_bits(index, count):
         return "Q6_K"
-    return default
+    if mix.level == "Q3_K_M":
+        return "Q5_K" if index < 2 else "Q4_K"
+    if mix.level == "Q2_K":
+        return "Q4_K" if shared else "Q3_K"
+    return "Q5_K" if mix.level == "IQ4_XS" and shared else mix.default
+
+
+def _other_type(tensor: Tensor, mix: Mix) -> str:
+    if "attn_k.weight" in tensor.name and mix.experts == 8:
+        return "Q8_0"
+    if "attn_output.weight" in tensor.name:
+        return _attention_output_type(mix)
+    return _down_type(mix, tensor.layer) if "ffn_down" in tensor.name else mix.default
+
+
+def _attention_output_type(mix: Mix) -> str:
+    if mix.experts == 8:
+        return "Q5_K" if mix.level in ("Q4_K_M", "Q3_K_M", "Q2_K", "IQ4_XS") else mix.default
+    return {"Q3_K_M": "Q4_K", "Q2_K": "Q3_K"}.get(mix.level, mix.default)
+
+
+def _down_type(mix: Mix, layer: int) -> str:
+    if mix.level in ("Q5_K_M", "Q4_K_M") and _uses_more_bits(layer, mix.layers):
+        return "Q6_K"
+    if mix.level == "Q3_K_M":
+        return "Q5_K" if layer < mix.layers // 16 else "Q4_K"
+    if mix.level == "IQ4_XS" and layer < mix.layers // 8 and not mix.imatrix:
+        return "Q5_K"
+    return "Q3_K" if mix.level == "Q2_K" else mix.default
 
 
 def _fit(tensor: Tensor, wanted: str) -> Choice:

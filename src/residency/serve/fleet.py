@@ -20,7 +20,7 @@ from residency.engines.remote import RemoteClient
 from residency.engines.supervisor import State, Supervisor
 from residency.errors import EngineUnavailable, ResidencyError
 from residency.progress import say
-from residency.serve.launch import Launch
+from residency.serve.launch import Launch, engine_of
 from residency.serve.station import Deployment, Station
 from residency.serve.watchdog import Memory
 from residency.store import Store
@@ -168,7 +168,7 @@ class Fleet:
             if self._deployed.get(name) is deployed and state in ("waiting", "failed"):
                 say(f"{name}: {words}")
 
-        apart = GUARANTEES[served.engine].alone and self._slots > 1
+        apart = GUARANTEES[engine_of(served, release)].alone and self._slots > 1
         quiet = supervise(1) if apart else None
         deployed = Deployment(served, release, supervise(self._slots), quiet)
         await deployed.begin()

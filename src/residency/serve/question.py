@@ -48,7 +48,7 @@ def check_able(asked: Asked, template: Mapping[str, Any]) -> None:
     """
     if "tools" in asked.options and not template.get("supports_tools", True):
         raise RequestError(
-            f"{asked.model} cannot call tools: its chat template leaves them out",
+            f"{asked.model} cannot call tools: its chat template or its engine leaves them out",
             code="tools_not_supported",
             param="tools",
         )

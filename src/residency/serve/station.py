@@ -14,6 +14,7 @@ from residency.engines.guarantees import GUARANTEES, NONE, Guarantee
 from residency.engines.supervisor import Supervisor
 from residency.errors import ResidencyError
 from residency.serve.context import ContextWindow, EngineReader
+from residency.serve.launch import engine_of
 from residency.serve.watchdog import Memory
 from residency.types import Message, Release, with_system
 
@@ -103,7 +104,7 @@ class Deployment:
                 release=self.release,
                 window=self._window,
                 template=self._template,
-                guarantee=GUARANTEES[self._served.engine],
+                guarantee=GUARANTEES[engine_of(self._served, self.release)],
             )
         finally:
             self._at_work -= 1

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from residency import config
+from residency.builds import read_build
 from residency.cli import Result
 from residency.errors import InputError
 from residency.pipeline import STAGES, Chain
@@ -43,8 +44,8 @@ def _verdict(chain: Chain, data: dict[str, Any]) -> Result:
     data |= {"release": figures["release"], "page": str(page)}
     lines = [table(figures["rows"]), "", f"verdict: {figures['verdict']}", f"report: {page}"]
     if figures["release"] is not None:
-        chosen = chain.builds()[figures["release"]].path / "model.gguf"
-        data["model"] = str(chosen.resolve())
+        folder = chain.builds()[figures["release"]].path
+        data["model"] = str((folder / read_build(folder).file).resolve())
         lines.append(f"model: {data['model']}")
     code = 0 if figures["release"] is not None else 2
     return Result(data=data, text="\n".join(lines), exit_code=code)

@@ -9,8 +9,10 @@ from typing import Any
 import click
 
 from residency import audit, releases
+from residency.builds import SIGNATURE, SUMS, changed_since_sums
 from residency.cli import Result
-from residency.errors import RefusedError
+from residency.errors import InputError, RefusedError
+from residency.export import sign
 from residency.store import Store
 from residency.types import Record, Release, to_dict, to_json
 
@@ -72,6 +74,44 @@ def promote(workspace: Path, name: str) -> Result:
     with store.writing():
         releases.promote(store, name)
     return Result(data={"current": name}, text=f"{name} is served from the next start on")
+
+
+def rollback(workspace: Path) -> Result:
+    """Serve what was served before the current release; again, what was before that."""
+    store = Store(workspace)
+    with store.writing():
+        left, name = releases.current_name(store), releases.before_current(store)
+        releases.promote(store, name)
+    return Result(
+        data={"current": name, "left": left},
+        text=f"back from {left} to {name}, which is served from the next start on",
+    )
+
+
+def verify(workspace: Path, name: str, key: Path | None) -> Result:
+    """Whether the files of a release are those that were released, and signed with `key`'s pair.
+
+    Raises `RefusedError` with what has changed, and for a signature that is missing or wrong.
+    """
+    store = Store(workspace)
+    release = _named(store, name)
+    folder = releases.folder(store, release.name)
+    if not (folder / SUMS).is_file():
+        raise InputError(f"{folder}: there is no {SUMS}", hint="release again: residency run")
+    if changed := changed_since_sums(folder):
+        raise RefusedError(
+            f"{release.name}: not as released: {', '.join(changed[:5])}",
+            hint="do not serve it; make it again with: residency run",
+        )
+    signed = (folder / SIGNATURE).is_file()
+    words = "it is signed; give the public key with --key" if signed else "it is not signed"
+    if key:
+        sign.verify(folder, key)
+        words = f"it was signed with the pair of {key.name}"
+    return Result(
+        data={"release": release.name, "signed": signed, "verified": key is not None},
+        text=f"{release.name}: every file is as released; {words}",
+    )
 
 
 def gc(workspace: Path, yes: bool) -> Result:

@@ -1,0 +1,102 @@
+"""GPTQ: weights of four bits for vLLM, by llmcompressor in an environment of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from residency.engines.environments import GPTQ, python
+from residency.errors import ModelError
+from residency.export.merge import copy_tokenizer
+from residency.fingerprint import TOP, Fingerprint, make_place
+from residency.models.chat import render
+from residency.progress import say
+from residency.types import Conversation
+
+MAIN = Path(__file__).with_name("gptq_main.py")
+GROUPS = (128, 64, 32)
+ROWS = 256
+"""Conversations to calibrate with; llmcompressor's own examples take 512 of 2,048 tokens."""
+
+
+def group_size(config: Path) -> int:
+    """How many weights share a scale: the largest size that divides the model's widths.
+
+    Raises `ModelError` where none does.
+    """
+    values = json.loads(config.read_text(encoding="utf-8"))
+    widths = [values["hidden_size"], values["intermediate_size"]]
+    if head := values.get("head_dim"):
+        widths.append(values["num_attention_heads"] * head)
+    for size in GROUPS:
+        if all(width % size == 0 for width in widths):
+            return size
+    raise ModelError(
+        f"{config}: GPTQ's groups of {', '.join(map(str, GROUPS))} divide none of {widths}",
+        hint="leave gptq out of [export] also",
+    )
+
+
+def make(
+    folder: Path,
+    target: Path,
+    tokenizer: Any,
+    rows: Sequence[Conversation],
+    reference: Fingerprint,
+) -> tuple[Fingerprint, str]:
+    """Write the model of `folder`, calibrated with `rows`, to the folder `target`.
+
+    Gives the fingerprint of what was written, as transformers reads it again, and a note. Raises
+    `MissingError` without the environment and `ModelError` with llmcompressor's reason.
+    """
+    interpreter = python(GPTQ)
+    size = group_size(folder / "config.json")
+    say(f"GPTQ, a scale for each {size} weights, calibrated with {min(len(rows), ROWS)} rows")
+    spec = {
+        "model": str(folder),
+        "target": str(target),
+        "group": size,
+        "rows": [render(tokenizer, row.messages, answer=True).ids for row in rows[:ROWS]],
+        "probes": [
+            {"ids": probe.ids, "lengths": [place.length for place in probe.places]}
+            for probe in reference.probes
+        ],
+        "top": TOP,
+    }
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        asked = Path(scratch) / "spec.json"
+        asked.write_text(json.dumps(spec), encoding="utf-8")
+        done = subprocess.run(
+            [str(interpreter), "-P", str(MAIN), str(asked)],
+            cwd=scratch,
+            env={"HF_HUB_OFFLINE": "1", "HF_HOME": scratch, "HOME": scratch},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            lines = [line for line in done.stderr.splitlines() if line.strip()]
+            raise ModelError(
+                f"{folder}: llmcompressor cannot quantize this model: "
+                f"{lines[-1] if lines else f'exit code {done.returncode}'}",
+                hint="leave gptq out of [export] also, or take another base model",
+            )
+        taken = json.loads((Path(scratch) / "places.json").read_text(encoding="utf-8"))
+    copy_tokenizer(folder, target)
+    probes = tuple(
+        dataclasses.replace(
+            probe,
+            places=tuple(
+                make_place(p.length, top) for p, top in zip(probe.places, tops, strict=True)
+            ),
+        )
+        for probe, tops in zip(reference.probes, taken, strict=True)
+    )
+    note = f"GPTQ W4A16, a scale for each {size} weights, by {GPTQ.packages[0]}, for vLLM"
+    return dataclasses.replace(reference, probes=probes), note

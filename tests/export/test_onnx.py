@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from residency import fingerprint
+from residency.builds import read_build
+from residency.config import ExportSettings
+from residency.errors import ModelError
+from residency.export.onnx import make
+from residency.store import digest_of
+from tests.export.conftest import Exported, export
+from tests.specialist import Specialist
+
+FORMS = ("onnx-fp32", "onnx-int4")
+
+
+@pytest.fixture(scope="module")
+def exported(specialist: Specialist, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    settings = ExportSettings(levels=[], also=list(FORMS))
+    return export(tmp_path_factory.mktemp("onnx"), specialist, settings)
+
+
+@pytest.mark.slow
+def test_both_forms_are_held_to_the_fingerprint(exported: Exported) -> None:
+    found = exported.record.figures["divergence"]
+    assert found["onnx-fp32"] < 0.0001
+    assert found["onnx-fp32"] < found["onnx-int4"] < 0.6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FORMS)
+def test_a_build_says_what_it_is(exported: Exported, name: str) -> None:
+    folder = exported.folder(name)
+    build = read_build(folder)
+    assert (build.name, build.format, build.file) == (name, "onnx", "model")
+    assert build.digest == digest_of(folder / "model")
+    assert build.size == sum(file.stat().st_size for file in (folder / "model").iterdir())
+    assert build.fingerprint == fingerprint.read_fingerprint(folder / "fingerprint.json").digest
+
+
+@pytest.mark.slow
+def test_four_bits_are_smaller(exported: Exported) -> None:
+    size = exported.record.figures["size"]
+    assert size["onnx-int4"] < size["onnx-fp32"] / 2.5
+
+
+def test_a_model_that_the_builder_does_not_know_is_refused_in_its_words(
+    specialist: Specialist, tmp_path: Path
+) -> None:
+    odd = tmp_path / "odd"
+    odd.mkdir()
+    for file in specialist.base.path.iterdir():
+        (odd / file.name).symlink_to(file)
+    config = json.loads((odd / "config.json").read_text())
+    (odd / "config.json").unlink()
+    (odd / "config.json").write_text(
+        json.dumps({**config, "architectures": ["BloomForCausalLM"], "model_type": "bloom"})
+    )
+    with pytest.raises(ModelError, match=r"builder cannot build this model: .*not"):
+        make(odd, tmp_path / "target", "fp32")
