@@ -37,10 +37,12 @@ def test_the_template_in_go_renders_what_the_models_own_does(base: BaseModel) ->
     for messages in (talk, (Message(role="system", content="S"), *talk)):
         assert found.render(messages) == render(tokenizer, messages, answer=False).text
     assert found.go() == (
-        '{{ if ne (index .Messages 0).Role "system" }}{{ "<|im_start|>system\\nYou are a helpful AI '
+        '{{ if ne (index .Messages 0).Role "system" }}'
+        '{{ "<|im_start|>system\\nYou are a helpful AI '
         'assistant named SmolLM, trained by Hugging Face<|im_end|>\\n" }}{{ end }}'
         '{{ range .Messages }}{{ if eq .Role "system" }}{{ "<|im_start|>system\\n" }}{{ .Content }}'
-        '{{ "<|im_end|>\\n" }}{{ else if eq .Role "user" }}{{ "<|im_start|>user\\n" }}{{ .Content }}'
+        '{{ "<|im_end|>\\n" }}{{ else if eq .Role "user" }}'
+        '{{ "<|im_start|>user\\n" }}{{ .Content }}'
         '{{ "<|im_end|>\\n" }}{{ else if eq .Role "assistant" }}{{ "<|im_start|>assistant\\n" }}'
         '{{ .Content }}{{ "<|im_end|>\\n" }}{{ end }}{{ end }}{{ "<|im_start|>assistant\\n" }}'
     )

@@ -17,9 +17,10 @@ class EngineSpec:
     `residency.export.onnx`; `alias` is its name in answers; `context` is in tokens and is what each
     of the `slots` has for itself; `threads` 0 means the cores that are free at start; `server` is
     the path of a native `llama-server`, empty for the one inside the package; `sha256` is the
-    digest that the model must have (`store.digest_of`), empty when it is not checked. `lora` are adapters as GGUF, which
-    llama.cpp numbers from 0 and lays over the model at scale 1. A request's `lora` changes that;
-    then every later one must have it too, as without it llama.cpp clears no cached prompt.
+    digest that the model must have (`store.digest_of`), empty when it is not checked. `lora` are
+    adapters as GGUF, which llama.cpp numbers from 0 and lays over the model at scale 1. A request's
+    `lora` changes that; then every later one must have it too, as without it llama.cpp clears no
+    cached prompt.
     """
 
     model: Path

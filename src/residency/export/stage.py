@@ -42,8 +42,18 @@ from residency.types import Artifact, Build, Conversation, Record, to_json
 # its place. So each limit is several times what a sound build needs. A merged model may differ from
 # an adapter that was trained in bfloat16.
 TOLERANCE = {
-    **{"merged": 0.02, F16: 0.01, "bf16": 0.01, "Q8_0": 0.05, "Q6_K": 0.05, "Q5_K_M": 0.4},
-    **{"Q4_K_M": 0.4, "IQ4_XS": 1.0, "Q3_K_M": 1.0, "Q2_K": 2.0, "onnx-int4": 0.6, "gptq": 0.6},
+    "merged": 0.02,
+    F16: 0.01,
+    "bf16": 0.01,
+    "Q8_0": 0.05,
+    "Q6_K": 0.05,
+    "Q5_K_M": 0.4,
+    "Q4_K_M": 0.4,
+    "IQ4_XS": 1.0,
+    "Q3_K_M": 1.0,
+    "Q2_K": 2.0,
+    "onnx-int4": 0.6,
+    "gptq": 0.6,
 }
 MERGED = "merged"
 LORA = "lora"
