@@ -115,7 +115,7 @@ def numbers(fit: Mapping[str, Any]) -> Iterable[float]:
 def main() -> int:
     result = {"words": fitted(None)}
     try:
-        from residency.traffic.encoder import Encoder
+        from residency.models.encoder import Encoder
 
         encoder = Encoder()
         result["encoder"] = {"identity": encoder.identity, **fitted(encoder)}

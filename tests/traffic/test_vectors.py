@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from residency.traffic.encoder import Encoder
+from residency.models.encoder import Encoder
 from residency.traffic.vectors import PLACE, Vectors
 
 TEXTS = ["pay my bill", "什么时候到货", "pay my bill", ""]

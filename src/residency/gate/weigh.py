@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -115,9 +114,10 @@ def _extras(
 
 def _encoder() -> similar.Encodes | None:
     """The sentence encoder, or None where it is not installed."""
+    from residency.models.encoder import Encoder
+
     try:
-        encoder: similar.Encodes = import_module("residency.models.encoder").Encoder()
-    except (ImportError, MissingError) as error:
+        return Encoder()
+    except MissingError as error:
         say(f"no sentence encoder: {error}")
         return None
-    return encoder

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from residency.models.encoder import Encoder
 from residency.traffic import clusters, edits, naming
 from residency.traffic.by_words import ByWords
-from residency.traffic.encoder import Encoder
 from residency.traffic.fold import folded
 from residency.traffic.profile import EXAMPLES
 from residency.traffic.vectors import Vectors

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from residency.models.encoder import WIDTH, Encoder
 from residency.store import storage_errors
-from residency.traffic.encoder import WIDTH, Encoder
 
 PLACE = ".residency/vectors.npz"
 _DIGEST = 16  # bytes

