@@ -208,7 +208,8 @@ class _Builds:
         """Hold what was `taken` of a build's model against `reference`, and write down both."""
         name = path.parent.name
         tolerance = TOLERANCE.get(name, TOLERANCE[F16])
-        found = compare(reference, taken, step=f"making {name}", tolerance=tolerance)
+        step = "merging the adapter" if name == MERGED else f"making {name}"
+        found = compare(reference, taken, step=step, tolerance=tolerance)
         fingerprint.write_fingerprint(path.parent, taken)
         files = list(path.iterdir()) if path.is_dir() else [path]
         self.divergence[name] = found
