@@ -51,13 +51,15 @@ def conversations() -> list[Conversation]:
     ]
 
 
-def make(folder: Path, tokenizer_from: Path, *, width: int = 256) -> Specialist:
+def make(
+    folder: Path, tokenizer_from: Path, *, width: int = 256, spread: float = 0.15
+) -> Specialist:
     """A base model, a data set and an adapter with its fingerprint, below `folder`."""
     dataset = folder / "dataset"
     dataset.mkdir(parents=True)
     for split in ("train", "validation"):
         write_conversations(dataset / f"{split}.jsonl", conversations())
-    base = make_base(folder / "base", tokenizer_from, width=width)
+    base = make_base(folder / "base", tokenizer_from, width=width, spread=spread)
     adapter = make_adapter(folder / "adapter", base.path, dataset)
     return Specialist(
         base=base,
@@ -66,7 +68,10 @@ def make(folder: Path, tokenizer_from: Path, *, width: int = 256) -> Specialist:
     )
 
 
-def make_base(folder: Path, tokenizer_from: Path, *, width: int = 256, seed: int = 5) -> BaseModel:
+def make_base(
+    folder: Path, tokenizer_from: Path, *, width: int = 256, spread: float = 0.15, seed: int = 5
+) -> BaseModel:
+    """`spread` is the standard deviation of its weights; the wider it is, the less that bears."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -80,7 +85,7 @@ def make_base(folder: Path, tokenizer_from: Path, *, width: int = 256, seed: int
         vocab_size=49152,
         max_position_embeddings=1024,
         tie_word_embeddings=True,
-        initializer_range=0.15,
+        initializer_range=spread,
         bos_token_id=1,
         eos_token_id=2,
         pad_token_id=2,

@@ -156,7 +156,7 @@ async def _ask(spec: EngineSpec) -> int:
 @pytest.mark.slow
 def test_every_level_and_form_at_a_width_of_512(base: BaseModel, tmp_path: Path) -> None:
     """With an importance matrix and split; the stage itself holds each to its fingerprint."""
-    given = make(tmp_path / "given", base.path, width=512)
+    given = make(tmp_path / "given", base.path, width=512, spread=0.05)
     levels: list[Level] = list(get_args(Level))
     settings = ExportSettings(levels=levels, also=["lora"], imatrix=True, shard=10)
     made = export(tmp_path, given, settings)
@@ -173,4 +173,5 @@ def test_every_level_and_form_at_a_width_of_512(base: BaseModel, tmp_path: Path)
         assert not any("fell back" in note for note in build["notes"])
     spec = EngineSpec(model=made.folder("Q2_K") / "model", alias="Q2_K", context=256, slots=1)
     assert asyncio.run(_ask(spec)) == 4
-    print(made.record.figures)
+    found = [made.record.figures["divergence"][level] for level in levels]
+    assert found == sorted(found)

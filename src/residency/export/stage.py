@@ -39,14 +39,17 @@ from residency.types import Artifact, Build, Conversation, Record, to_json
 # Measured on SmolLM2-135M with 24 free-text questions in six groups of four: f16 0.00001 at most,
 # Q8_0 0.005 to 0.008, Q5_K_M 0.06 to 0.11, Q4_K_M 0.04 to 0.06, onnx-fp32 0.00000, onnx-int4
 # 0.08 to 0.16; on a specialist trained for 40 steps at most 0.001, and 4.1 with its base model in
-# its place. So each limit is several times what a sound build needs. A merged model may differ from
-# an adapter that was trained in bfloat16.
+# its place. The base model on 8 of the recipe's questions, in brackets with an importance matrix:
+# bf16 0.0002, Q6_K 0.010 (0.009), Q5_K_M 0.062 (0.009), Q4_K_M 0.047 (0.025), IQ4_XS 0.21 (0.09),
+# Q3_K_M 0.14 (0.08), Q2_K 0.38 (0.31), where most tensors fall back to four bits and more. So each
+# limit is several times what a sound build needs. A merged model may differ from an adapter that
+# was trained in bfloat16.
 TOLERANCE = {
     "merged": 0.02,
     F16: 0.01,
     "bf16": 0.01,
     "Q8_0": 0.05,
-    "Q6_K": 0.05,
+    "Q6_K": 0.1,
     "Q5_K_M": 0.4,
     "Q4_K_M": 0.4,
     "IQ4_XS": 1.0,
