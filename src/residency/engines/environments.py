@@ -63,7 +63,7 @@ LLAMA_CPP = Environment(
     name="llama.cpp",
     packages=("cmake==4.4.5", "ninja==1.13.2", "setuptools==84.2.1", "cython==3.3.1"),
     test="cmake",
-    size=800_000_000,
+    size=480_000_000,
     source="xllamacpp==2026.10.11549",
 )
 GPTQ = Environment(
