@@ -161,7 +161,7 @@ class Record:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rate:
-    """A proportion with its 95% interval over `n` cases; all in 0..1."""
+    """A figure with its 95% interval over `n` cases; a proportion unless it says otherwise."""
 
     value: float
     low: float

@@ -23,22 +23,13 @@ def convert(folder: Path, target: Path, name: str, kind: str = "f16") -> None:
     """
     tool = unpack(CONVERTER)
     say(f"converting {name} to GGUF")
-    done = subprocess.run(
-        [
-            *(sys.executable, "-P", "-m", "residency.sealed"),
-            *(str(tool / "convert_hf_to_gguf.py"), str(folder)),
-            *("--outtype", kind, "--outfile", str(target), "--model-name", name),
-        ],
-        env={**os.environ, "PYTHONPATH": str(tool), "HF_HUB_OFFLINE": "1"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
+    code, lines = run_script(
+        tool / "convert_hf_to_gguf.py",
+        *(str(folder), "--outtype", kind, "--outfile", str(target), "--model-name", name),
     )
-    if done.returncode == 0 and target.exists():
+    if code == 0 and target.exists():
         return
-    lines = [line for line in done.stderr.splitlines() if line.strip()]
-    reason = " / ".join(lines[-_ERROR_LINES:]) or f"exit code {done.returncode}"
+    reason = " / ".join(lines[-_ERROR_LINES:]) or f"exit code {code}"
     if "ModuleNotFoundError" in reason:
         raise MissingError(
             f"llama.cpp's converter needs a package: {reason}",
@@ -48,3 +39,19 @@ def convert(folder: Path, target: Path, name: str, kind: str = "f16") -> None:
         f"{folder}: llama.cpp's converter cannot convert this model: {reason}",
         hint="choose a base model that llama.cpp supports",
     )
+
+
+def run_script(script: Path, *arguments: str) -> tuple[int, list[str]]:
+    """Run another's Python script beside its neighbours, without the hub, and sealed where we are.
+
+    Its exit code, and the lines of its standard error that are not blank.
+    """
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "residency.sealed", str(script), *arguments],
+        env={**os.environ, "PYTHONPATH": str(script.parent), "HF_HUB_OFFLINE": "1"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, [line for line in done.stderr.splitlines() if line.strip()]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +9,7 @@ from typing import Literal
 
 from residency.engines.onnx import check_installed
 from residency.errors import ModelError
+from residency.export.convert import run_script
 from residency.progress import say
 
 Precision = Literal["int4", "fp32"]
@@ -32,21 +30,13 @@ def make(folder: Path, target: Path, precision: Precision) -> None:
     builder = check_installed() / "models" / "builder.py"
     say(f"building {precision} for ONNX Runtime")
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-        done = subprocess.run(
-            [
-                *(sys.executable, "-P", "-m", "residency.sealed", str(builder)),
-                *("-i", str(folder), "-o", str(target), "-c", scratch),
-                *("-p", precision, "-e", "cpu", *_OPTIONS[precision]),
-            ],
-            env={**os.environ, "PYTHONPATH": str(builder.parent), "HF_HUB_OFFLINE": "1"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
+        code, lines = run_script(
+            builder,
+            *("-i", str(folder), "-o", str(target), "-c", scratch),
+            *("-p", precision, "-e", "cpu", *_OPTIONS[precision]),
         )
-    if done.returncode or not (target / "genai_config.json").is_file():
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
-        reason = lines[-1] if lines else f"exit code {done.returncode}"
+    if code or not (target / "genai_config.json").is_file():
+        reason = lines[-1] if lines else f"exit code {code}"
         raise ModelError(
             f"{folder}: onnxruntime-genai's builder cannot build this model: {reason}",
             hint="leave onnx-int4 and onnx-fp32 out of [export] also, or take another base model",

@@ -89,15 +89,9 @@ def keep(file: IO[str], answer: Answer, timing: Timing) -> None:
 
 
 def kept(path: Path) -> Asked:
-    """What `keep` wrote, without the last line where a kill cut it off: it is taken away. Raises
-    `StorageError` where the file is damaged."""
-    if not path.exists():
-        return Asked()
-    *lines, last = path.read_text(encoding="utf-8").split("\n")
-    if last:
-        write_atomic(path, "".join(line + "\n" for line in lines))
+    """What `keep` wrote. Raises `StorageError` where the file is damaged."""
     try:
-        rows = [json.loads(line) for line in lines]
+        rows = [json.loads(line) for line in whole_lines(path)]
         return Asked(
             answers=tuple(Answer(**row["answer"]) for row in rows),
             timings=tuple(Timing(**row["timing"]) for row in rows),
@@ -106,3 +100,14 @@ def kept(path: Path) -> Asked:
         raise StorageError(
             f"{path}: damaged answers ({error})", hint=f"delete {path} and run again"
         ) from error
+
+
+def whole_lines(path: Path) -> list[str]:
+    """The lines of a file that grows line by line, none where there is no file. A last one that a
+    kill cut off is taken away."""
+    if not path.exists():
+        return []
+    *lines, last = path.read_text(encoding="utf-8").split("\n")
+    if last:
+        write_atomic(path, "".join(line + "\n" for line in lines))
+    return lines

@@ -19,6 +19,7 @@ from residency.config import ServedModel
 from residency.engines.client import ChatClient
 from residency.engines.remote import RemoteClient
 from residency.errors import EngineError, EngineRejected, StorageError
+from residency.gate.answers import whole_lines
 from residency.gate.score import Relation
 from residency.gate.statistics import Kappa, kappa
 from residency.progress import Progress
@@ -162,13 +163,8 @@ def _key(served: ServedModel, case: Case) -> str:
 
 def _known(path: Path) -> dict[str, Judgement]:
     """What was kept. A last line that a kill cut off does not count."""
-    if not path.exists():
-        return {}
-    *lines, last = path.read_text(encoding="utf-8").split("\n")
-    if last:
-        path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     try:
-        rows = [json.loads(line) for line in lines]
+        rows = [json.loads(line) for line in whole_lines(path)]
         return {
             row.pop("key"): Judgement(**{**row, "reasons": tuple(row["reasons"])}) for row in rows
         }
