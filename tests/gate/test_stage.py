@@ -110,10 +110,10 @@ def answers_of(inputs: Inputs, out: Draft) -> Path:
     return folder
 
 
-def keep_all(path: Path, answers: Sequence[Answer]) -> None:
+def keep_all(path: Path, answers: Sequence[Answer], seconds: float = 0.3) -> None:
     with path.open("w", encoding="utf-8") as file:
         for one in answers:
-            keep(file, one, Timing(ttft=0.1, seconds=0.3))
+            keep(file, one, Timing(ttft=0.1, seconds=seconds))
 
 
 def answer_all(inputs: Inputs, out: Draft, text: str) -> None:
@@ -168,7 +168,9 @@ def test_the_whole_gate_and_again_after_a_kill(tmp_path: Path, inputs: Inputs) -
     for name, count in (("base-f16", 4), ("f16", 2)):
         text = (verdict.path / "answers" / f"{name}.jsonl").read_text(encoding="utf-8")
         keep_all(
-            left / f"{name}.jsonl", [Answer(**json.loads(t)) for t in text.splitlines()[:count]]
+            left / f"{name}.jsonl",
+            [Answer(**json.loads(t)) for t in text.splitlines()[:count]],
+            3e3,
         )
     with (left / "f16.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"answer": {"sou')
@@ -179,7 +181,7 @@ def test_the_whole_gate_and_again_after_a_kill(tmp_path: Path, inputs: Inputs) -
     assert verdict_of(tmp_path, "two", again).digest == verdict.digest
     resumed = {row["build"]: row["speed"] for row in again.figures["rows"]}
     assert resumed["base-f16"]["memory"] == 7 and resumed["f16"]["memory"] > 90e6
-    assert resumed["f16"]["p50"] == 0.3 > 0 < resumed["Q4_K_M"]["load"]
+    assert resumed["f16"]["p95"] == 3e3 > resumed["f16"]["p50"] > 0 < resumed["Q4_K_M"]["load"]
     assert not left.exists()
 
 
