@@ -3,27 +3,46 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import psutil
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Hardware:
-    """`memory` in bytes; `flags` are the processor's as Linux names them."""
+    """`memory` in bytes; `flags` are the processor's as Linux names them; `gpus` are those that
+    torch sees, where it was asked (`with_gpus`)."""
 
     processor: str
     cores: int
     memory: int
     flags: frozenset[str]
+    gpus: int = 0
 
     @property
     def fast_bfloat16(self) -> bool:
-        """Whether matrix products in bfloat16 run in hardware; elsewhere they crawl."""
-        return bool(self.flags & {"amx_bf16", "avx512_bf16"})
+        """Whether matrix products in bfloat16 are faster than in float32.
+
+        AVX-512's dot products alone are not enough: torch reaches 160 GFLOP/s with them where
+        float32 reaches 262 (docs/log.md).
+        """
+        return bool(self.gpus or "amx_bf16" in self.flags)
+
+    @property
+    def device(self) -> Literal["cpu", "cuda"]:
+        """Where torch computes."""
+        return "cuda" if self.gpus else "cpu"
+
+    def with_gpus(self) -> Hardware:
+        """The same machine after torch was asked for its GPUs, which loads torch."""
+        import torch
+
+        return dataclasses.replace(self, gpus=torch.cuda.device_count())
 
 
 def calm_openmp() -> None:
