@@ -31,6 +31,7 @@ STATUSES = {
 BEHAVIOURS = {
     "echo": "answer with the last message, a word a chunk (what any other name does too)",
     "slow": "the same, 50 ms a word",
+    "crawl": "the same, 500 ms a word",
     "long": "a thousand words, 10 ms each",
     "fast": "a thousand words at once",
     "hang": "never answer",
@@ -219,8 +220,8 @@ async def words(behaviour: str, body: dict[str, Any]) -> AsyncIterator[str]:
     if behaviour == "surrogate":
         text = "half \ud83d"
     for number, word in enumerate(text.split(" ")):
-        if behaviour == "slow":
-            await asyncio.sleep(0.05)
+        if pause := {"slow": 0.05, "crawl": 0.5}.get(behaviour):
+            await asyncio.sleep(pause)
         yield word if number == 0 else f" {word}"
 
 

@@ -27,10 +27,16 @@ Process = subprocess.Popen[str]
 
 @contextmanager
 def serving(
-    folder: Path, model: Path, digest: str = "", slots: int = 2, **serve: Any
+    folder: Path,
+    model: Path,
+    digest: str = "",
+    slots: int = 2,
+    watch: dict[str, Any] | None = None,
+    **serve: Any,
 ) -> Iterator[Process]:
-    """`tests.serve.server_main`; `serve` are settings of section [serve]."""
-    given = json.dumps({"serve": {"port": 0, **serve}, "digest": digest, "slots": slots})
+    """`tests.serve.server_main`; `serve` are settings of section [serve], `watch` of [watch]."""
+    about = {"digest": digest, "slots": slots, "watch": watch or {}}
+    given = json.dumps({"serve": {"port": 0, **serve}, **about})
     command = [sys.executable, "-m", "tests.serve.server_main", str(folder), str(model), given]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=ROOT) as process:

@@ -3,8 +3,8 @@
     python -m tests.serve.server_main FOLDER MODEL JSON
 
 makes a workspace in FOLDER whose current release is MODEL. The JSON has the settings of section
-[serve], and may have `digest` and `sealed`. Says on stdout where it serves. At first it may open
-few files, as on a system with a low soft limit.
+[serve], and may have `digest`, `sealed` and those of [watch]. Says on stdout where it serves. At
+first it may open few files, as on a system with a low soft limit.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 from residency import releases
-from residency.config import DataSettings, EngineSettings, ServeSettings, Settings
+from residency.config import DataSettings, EngineSettings, ServeSettings, Settings, WatchSettings
 from residency.errors import ResidencyError
 from residency.serve.run import serve
 from residency.store import Store
@@ -46,6 +46,7 @@ def main() -> None:
         data=DataSettings(file="none.jsonl"),
         engine=EngineSettings(slots=given.get("slots", 2)),
         serve=ServeSettings(**given["serve"]),
+        watch=WatchSettings(**given.get("watch", {})),
     )
     try:
         serve(folder, settings, ready=lambda url: print(url, flush=True))

@@ -83,7 +83,7 @@ class Speaking:
             except RequestError as error:
                 fault = fault_of(error)
                 return JSONResponse(dialect.error(fault), status_code=fault.status)
-            who = identity(dialect.prefix, model=asked.model, build="0123456789abcdef")
+            who = identity(dialect.prefix + "1", model=asked.model, build="0123456789abcdef")
             if asked.stream:
                 events = self._events(dialect, asked, who)
                 return StreamingResponse(events, media_type="text/event-stream")

@@ -89,7 +89,7 @@ def test_a_plain_request_is_taken_with_our_own_fields(dialect: Dialect) -> None:
 def test_a_stream_says_what_the_model_said(dialect: Dialect, words: list[str], facts: bool) -> None:
     asked = dialect.parse(body(dialect, stream=True))
     answer = Answer()
-    writer = dialect.writer(asked, identity(dialect.prefix, model="m", build="b"), answer)
+    writer = dialect.writer(asked, identity(dialect.prefix + "1", model="m", build="b"), answer)
     written = writer.first()
     for chunk in said(*words):
         answer.add(chunk)

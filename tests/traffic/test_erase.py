@@ -32,7 +32,7 @@ def test_beside_an_open_store_it_erases_masked_and_whole(workspace: Path) -> Non
     store = TrafficStore(workspace / ".residency" / "traffic.db")
     bobs = [exchange(1, "first", subject="bob"), exchange(2, "second", subject="bob")]
     store.add([bobs[0], masked(bobs[1], store.salt), exchange(3, subject="ada")])
-    assert erase(workspace, "bob") == {"erased": 2, "removed": []}
+    assert erase(workspace, "bob") == {"erased": 2, "rows": 0, "removed": []}
     assert [one.id for one in store.between(0, 1e12)] == [exchange(3).id]
     (entry,) = audit.read(workspace)
     assert entry.act == "traffic erased"
@@ -52,12 +52,12 @@ def test_the_report_that_may_quote_a_person_goes(workspace: Path) -> None:
     reports = workspace / "reports"
     assert all("my rash itches" in path.read_text() for path in reports.iterdir())
     removed = ["reports/traffic.json", "reports/traffic.html"]
-    assert erase(workspace, "bob") == {"erased": 1, "removed": removed}
+    assert erase(workspace, "bob") == {"erased": 1, "rows": 0, "removed": removed}
     assert list(reports.iterdir()) == []
 
 
 def test_without_any_record_there_is_nothing_to_erase(workspace: Path) -> None:
-    assert erase(workspace, "--bob") == {"erased": 0, "removed": []}
+    assert erase(workspace, "--bob") == {"erased": 0, "rows": 0, "removed": []}
 
 
 def test_an_empty_subject_is_refused(workspace: Path) -> None:

@@ -27,6 +27,17 @@ def visible(caller: Caller, served: Iterable[str]) -> list[str]:
     return [name for name in served if caller.models is None or name in caller.models]
 
 
+def allow_all(caller: Caller) -> None:
+    """Raises `RequestError` (403) for a caller whose key is for some models only: figures of the
+    whole endpoint tell of the others."""
+    if caller.models is not None:
+        raise RequestError(
+            f"the key {caller.name!r} is for some models only, and this tells of all",
+            status=403,
+            code="not_allowed",
+        )
+
+
 def allow_model(caller: Caller, name: str, served: Iterable[str]) -> None:
     """Raises `RequestError` (404) for a model that is not served, and in the same words for one
     that the caller's key does not allow."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 import time
 from collections.abc import AsyncIterable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -39,11 +38,11 @@ class Identity:
         }
 
 
-def identity(prefix: str, *, model: str, build: str) -> Identity:
-    """A new answer's identity. `prefix` is its API's; `build`, a digest, makes the fingerprint, as
-    OpenAI's names a back end."""
+def identity(id: str, *, model: str, build: str) -> Identity:
+    """A new answer's identity. `id` opens with its API's prefix; `build`, a digest, makes the
+    fingerprint, as OpenAI's names a back end."""
     return Identity(
-        id=prefix + secrets.token_hex(12),
+        id=id,
         created=int(time.time()),
         model=model,
         system_fingerprint=build[:12],

@@ -17,9 +17,11 @@ from residency.serve.apis import DIALECTS
 from residency.serve.count import TokenCount
 from residency.serve.embed import Embeddings
 from residency.serve.errors import RequestError, fault_of
+from residency.serve.feedback import FeedbackEndpoint
 from residency.serve.gateway import Gateway
 from residency.serve.path import Path
 from residency.serve.reply import fault_response
+from residency.watch.metrics import CONTENT_TYPE
 
 
 def create_app(gateway: Gateway) -> Starlette:
@@ -31,8 +33,11 @@ def create_app(gateway: Gateway) -> Starlette:
             *asked,
             Route("/v1/embeddings", Embeddings(gateway), methods=["POST"]),
             Route("/v1/messages/count_tokens", TokenCount(gateway), methods=["POST"]),
+            Route("/v1/feedback", FeedbackEndpoint(gateway), methods=["POST"]),
             Route("/v1/models", endpoints.models, methods=["GET"]),
             Route("/v1/models/{id:path}", endpoints.model, methods=["GET"]),
+            Route("/v1/residency/watch", endpoints.watch, methods=["GET"]),
+            Route("/metrics", endpoints.metrics, methods=["GET"]),
             Route("/health", endpoints.health, methods=["GET"]),
             Route("/ready", endpoints.ready, methods=["GET"]),
         ],
@@ -65,6 +70,16 @@ class _Endpoints:
         release = self._gateway.fleet.release(name)
         created = int(datetime.fromisoformat(release.created).timestamp()) if release else 0
         return {"id": name, "object": "model", "created": created, "owned_by": "residency"}
+
+    async def watch(self, request: Request) -> Response:
+        """What `Observer.snapshot` tells, to whoever may see all models."""
+        access.allow_all(self._gateway.authenticate(request.headers))
+        return JSONResponse(self._gateway.observer.snapshot())
+
+    async def metrics(self, request: Request) -> Response:
+        """The same figures for Prometheus."""
+        access.allow_all(self._gateway.authenticate(request.headers))
+        return Response(self._gateway.observer.exposition(), media_type=CONTENT_TYPE)
 
     async def health(self, _: Request) -> Response:
         """The process lives."""

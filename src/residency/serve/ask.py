@@ -45,6 +45,17 @@ def models(url: str) -> list[str]:
             raise EngineError(f"what answers at {url} does not speak OpenAI's API") from None
 
 
+def snapshot(url: str) -> dict[str, Any]:
+    """What the gateway at `url` tells of itself (`watch.observer.Observer.snapshot`). Raises as
+    `ask` does."""
+    with _request(url, "GET", "/v1/residency/watch", seconds=LOOK_SECONDS) as response:
+        try:
+            found: dict[str, Any] = json.load(response)
+            return {**found, "windows": found["windows"]}
+        except (ValueError, KeyError, TypeError):
+            raise EngineError(f"what answers at {url} is no gateway of residency") from None
+
+
 @contextlib.contextmanager
 def _request(
     url: str,

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from residency.config import ContextPolicy
 from residency.types import Message
 
-Api = Literal["chat", "completions", "responses", "messages", "embeddings"]
+Api = Literal["chat", "completions", "responses", "messages", "embeddings", "feedback"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -83,7 +83,9 @@ class Attempt:
         if asked.wishes.deterministic:
             notes.determinism = station.guarantee.words
             reply.headers["x-residency-determinism"] = notes.determinism
-        who = identity(self.dialect.prefix, model=asked.model, build=station.digest)
+        who = identity(
+            self.dialect.prefix + self.visit.token, model=asked.model, build=station.digest
+        )
         if asked.stream:
             await self._stream(asked, station, who)
         else:

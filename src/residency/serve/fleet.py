@@ -102,6 +102,10 @@ class Fleet:
         deployed = self._deployed.get(model)
         return deployed.release if deployed else None
 
+    def deployed(self) -> dict[str, Deployment]:
+        """The engines of ours, by the models that they answer for."""
+        return dict(self._deployed)
+
     def slots(self, model: str) -> int:
         """How many requests the engine of `model` works on at a time; 0 for an API."""
         return self._slots if model in self._models else 0

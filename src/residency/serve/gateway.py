@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from residency.config import ServedModel, ServeSettings
+from residency.config import ServedModel, ServeSettings, WatchSettings
 from residency.errors import EngineLoadError, EngineTimeout, EngineUnavailable
 from residency.serve import access, routing
 from residency.serve.admission import Admission
@@ -18,16 +18,19 @@ from residency.serve.body import Bodies
 from residency.serve.breaker import Breaker
 from residency.serve.deadline import limits
 from residency.serve.errors import ClosingError, RequestError
+from residency.serve.feedback_book import FeedbackBook
 from residency.serve.fleet import Fleet
 from residency.serve.keys import KeyRing
 from residency.serve.leaving import Closing
 from residency.serve.ledger import Ledger
 from residency.serve.limits import Limits
+from residency.serve.observed import finished
 from residency.serve.spending import account, prompt_bound
 from residency.serve.visit import Visit
 from residency.traffic import pii
 from residency.traffic.mask import texts
 from residency.traffic.writer import Recorder
+from residency.watch.observer import Observer
 
 REMOTE_SLOTS = 64
 """Requests that an API elsewhere may have at work at once."""
@@ -43,11 +46,13 @@ _MODEL_FAILED = (EngineUnavailable, EngineTimeout, EngineLoadError)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Books:
-    """What is written down: keys, budgets, exchanges; None where the settings don't ask for it."""
+    """What is written down: keys, budgets, exchanges, what is said of them; None where the settings
+    don't ask for it."""
 
     ring: KeyRing | None = None
     ledger: Ledger | None = None
     recorder: Recorder | None = None
+    feedback: FeedbackBook | None = None
 
 
 class Gateway:
@@ -62,12 +67,14 @@ class Gateway:
         books: Books,
         *,
         sealed: bool = False,
+        observer: Observer | None = None,
     ) -> None:
         routing.check(models)
         self.settings = settings
         self.models = models
         self.fleet = fleet
         self.books = books
+        self.observer = observer or Observer(models, WatchSettings())
         self.bodies = Bodies(settings.body_limit)
         self.closing = Closing()
         self.draining = False
@@ -90,6 +97,11 @@ class Gateway:
             self._at_work -= 1
             if not self._at_work:
                 self._idle.set()
+
+    @property
+    def at_work(self) -> int:
+        """Requests that are being answered."""
+        return self._at_work
 
     def refuse_when_unable(self) -> None:
         """Raises `ClosingError` once we are draining, and `RequestError` (503) while exchanges can
@@ -216,7 +228,9 @@ class Gateway:
         return self._breakers.get(model, Breaker())
 
     def record(self, visit: Visit) -> None:
-        """Keep the exchange; it never waits."""
+        """Count it, and keep the exchange; it never waits."""
+        if event := finished(visit, self.models):
+            self.observer.finished(event)
         recorder = self.books.recorder
         if recorder and (exchange := visit.exchange()):
             recorder.offer(exchange)

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import functools
 import resource
 import signal
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 import uvloop
@@ -22,9 +24,10 @@ from residency import audit
 from residency.config import ServedModel, ServeSettings, Settings, TrafficSettings
 from residency.errors import InputError
 from residency.progress import say
-from residency.serve import exposure, keys, routing
+from residency.serve import exposure, keys, looking, routing
 from residency.serve.app import create_app
 from residency.serve.connection import Connection
+from residency.serve.feedback_book import FeedbackBook
 from residency.serve.fleet import Fleet
 from residency.serve.gateway import Books, Gateway
 from residency.serve.keys import KeyRing
@@ -34,6 +37,9 @@ from residency.store import Store
 from residency.traffic import store as traffic_store
 from residency.traffic.store import TrafficStore
 from residency.traffic.writer import Recorder
+from residency.watch import notify
+from residency.watch.notify import Notifier
+from residency.watch.observer import Observer
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -56,15 +62,21 @@ def serve(
     exposure.check_tls(settings.serve)
     if missing := exposure.check(settings.serve):
         audit.append(workspace, "endpoint exposed", audit.operator(), {"missing": missing})
+    notify.check(settings.watch, sealed=settings.sealed)
     _allow_files()
     with (
         listen(settings.serve.host, settings.serve.port) as sock,
         kept(store.root, settings.serve, models, settings.traffic) as books,
+        observed(settings, models) as observer,
     ):
         launch = launcher(store, settings.engine)
         fleet = Fleet(store, models, settings.serve, launch, slots=settings.engine.slots)
-        gateway = Gateway(settings.serve, models, fleet, books, sealed=settings.sealed)
-        uvloop.run(_run(gateway, settings.name, sock, ready))
+        gateway = Gateway(
+            settings.serve, models, fleet, books, sealed=settings.sealed, observer=observer
+        )
+        notifier = Notifier(settings.watch, workspace, settings.name)
+        watch = functools.partial(looking.watch, gateway, workspace, notifier)
+        uvloop.run(_run(gateway, watch, sock, ready))
 
 
 @contextlib.contextmanager
@@ -79,16 +91,38 @@ def kept(
     folder.mkdir(exist_ok=True)
     with contextlib.ExitStack() as stack:
         ring = KeyRing(folder / keys.FILE_NAME) if settings.keys else None
-        ledger = recorder = None
+        ledger = recorder = feedback = None
         if ring or any(one.budget is not None for one in models.values()):
             ledger = Ledger(folder / FILE_NAME)
             stack.callback(ledger.close)
         if settings.record != "none":
-            exchanges = TrafficStore(traffic_store.place(folder, traffic))
+            where = traffic_store.place(folder, traffic)
+            exchanges = TrafficStore(where)
             stack.callback(exchanges.close)
             recorder = Recorder(exchanges, mode=settings.record, retention_days=settings.retention)
             stack.callback(recorder.close)
-        yield Books(ring=ring, ledger=ledger, recorder=recorder)
+            masked = settings.record == "masked"
+            feedback = FeedbackBook(TrafficStore(where), recorder, masked=masked)
+            stack.callback(feedback.close)
+        yield Books(ring=ring, ledger=ledger, recorder=recorder, feedback=feedback)
+
+
+@contextlib.contextmanager
+def observed(settings: Settings, models: Mapping[str, ServedModel]) -> Iterator[Observer]:
+    """What counts the requests, and exports them where section [watch] says so. Raises
+    `MissingError` where it cannot."""
+    observer = Observer(models, settings.watch)
+    if not settings.watch.otlp:
+        yield observer
+        return
+    from residency.watch.otlp import Exporter
+
+    exporter = Exporter(settings.watch.otlp, settings.name, observer.name)
+    observer.exports.append(exporter)
+    try:
+        yield observer
+    finally:
+        exporter.close()
 
 
 def _allow_files() -> None:
@@ -119,11 +153,16 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 async def _run(
-    gateway: Gateway, name: str, sock: socket.socket, ready: Callable[[str], None] | None
+    gateway: Gateway,
+    watch: Callable[[], Coroutine[Any, Any, None]],
+    sock: socket.socket,
+    ready: Callable[[str], None] | None,
 ) -> None:
     server = _Server(gateway)
     http = asyncio.create_task(server.serve(sockets=[sock]))
     loading = asyncio.create_task(gateway.fleet.start())
+    watching = asyncio.create_task(watch())
+    watching.add_done_callback(_tell_failure)
     try:
         await asyncio.wait({http, loading}, return_when=asyncio.FIRST_COMPLETED)
         if loading.done():
@@ -136,12 +175,19 @@ async def _run(
         server.should_exit = server.should_exit or _failed(loading)
         await http
         loading.cancel()
-        await asyncio.gather(loading, return_exceptions=True)
+        watching.cancel()
+        await asyncio.gather(loading, watching, return_exceptions=True)
         await gateway.fleet.stop()
 
 
+def _tell_failure(task: asyncio.Task[None]) -> None:
+    """A gateway goes on without its watch, but not without a word."""
+    if _failed(task):
+        say(f"nothing is watched any more: {task.exception()!r}")
+
+
 def _failed(task: asyncio.Task[None]) -> bool:
-    return task.done() and task.exception() is not None
+    return task.done() and not task.cancelled() and task.exception() is not None
 
 
 def _url(sock: socket.socket, *, secure: bool) -> str:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from residency.config import ServedModel
+from residency.engines.remote import FRAME, most_tokens, price
 from residency.errors import EgressRefused, EngineLost, EngineRejected, EngineUnavailable
 from residency.serve.answer import dumps
 from residency.serve.asked import Asked, Caller
@@ -16,24 +17,14 @@ from residency.serve.routing import Target
 from residency.serve.visit import Visit
 from residency.types import to_dict
 
-MILLION = 1_000_000
-# What a template may put around a message, and before them all, in tokens.
-_FRAME = 16
-
 
 def prompt_bound(asked: Asked) -> int:
     """Tokens that the prompt cannot exceed: a token stands for one byte at least."""
     if asked.prompt is not None:
-        return len(asked.prompt.encode()) + _FRAME
-    texts = sum(len(one.content.encode()) + _FRAME for one in asked.messages)
+        return len(asked.prompt.encode()) + FRAME
     rest = [to_dict(one.extra) for one in asked.messages if one.extra]
     rest += [asked.options[name] for name in ("tools", "response_format") if name in asked.options]
-    return texts + _FRAME + sum(len(dumps(one)) for one in rest)
-
-
-def price(model: ServedModel, prompt: int, answer: int) -> float:
-    """The money for `prompt` and `answer` tokens."""
-    return (prompt * model.price_in + answer * model.price_out) / MILLION
+    return most_tokens(asked.messages) + sum(len(dumps(one)) for one in rest)
 
 
 def account(model: str) -> str:

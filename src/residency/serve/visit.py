@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +17,7 @@ from residency.serve.notes import Notes
 from residency.types import Exchange, to_dict
 
 _COUNTS = ("prompt_tokens", "completion_tokens")
+_PREFIX = "req_"
 
 
 @dataclass(slots=True)
@@ -28,7 +31,7 @@ class Visit:
     """
 
     api: str
-    id: str = field(default_factory=lambda: f"req_{secrets.token_hex(12)}")
+    id: str = field(default_factory=lambda: f"{_PREFIX}{secrets.token_hex(12)}")
     time: float = field(default_factory=now)
     began: float = field(default_factory=monotonic)
     first: float | None = None
@@ -41,6 +44,11 @@ class Visit:
     status: int = 200
     error: str = ""
     cost: float = 0.0
+
+    @property
+    def token(self) -> str:
+        """What the ids of the request and of its answer have in common."""
+        return self.id.removeprefix(_PREFIX)
 
     def add(self, chunk: Mapping[str, Any]) -> None:
         """One more chunk of the answer, on its way out."""
@@ -80,8 +88,22 @@ class Visit:
             latency=monotonic() - self.began,
             ttft=None if self.first is None else self.first - self.began,
             cost=self.cost,
-            tags={**self.asked.tags, **self.notes.facts()},
+            tags={**self.asked.tags, **self.notes.facts(), **_confidence(self.answer)},
         )
+
+
+def exchange_id(answer: str) -> str:
+    """The id of the exchange in which the answer with the id `answer` was given; the id of a
+    request, or of an imported call, is its exchange's own."""
+    known = re.fullmatch(r"(?:chatcmpl-|cmpl-|resp_|msg_)([0-9a-f]{24})", answer)
+    return _PREFIX + known[1] if known else answer
+
+
+def _confidence(answer: Answer) -> dict[str, float]:
+    """The geometric mean of the first choice's token probabilities, where they were asked for: of
+    the tokens themselves nothing is kept, as a mask does not see a value in pieces."""
+    found = [one["logprob"] for one in answer.first.logprobs]
+    return {"confidence": round(math.exp(sum(found) / len(found)), 6)} if found else {}
 
 
 def _counted(answer: Answer) -> Mapping[str, int]:

@@ -44,10 +44,10 @@ class Database(Protocol):
     def alone(self) -> AbstractContextManager[None]:
         """A transaction that no other process is in at the same time."""
 
-    def rewrite(self, table: str) -> None:
-        """Have none of the table's files hold what was deleted."""
+    def rewrite(self, tables: str) -> None:
+        """Have none of the files of `tables` (names with commas between) hold what was deleted."""
 
-    def reuse(self, table: str) -> None:
+    def reuse(self, tables: str) -> None:
         """Have the places of what was deleted used again."""
 
     def close(self) -> None: ...
@@ -102,12 +102,12 @@ class SQLite:
                     self._db.execute("ROLLBACK")
                 raise
 
-    def rewrite(self, table: str) -> None:
+    def rewrite(self, tables: str) -> None:
         """Writes the whole file anew: SQLite leaves copies of moved rows between others."""
         self.run("VACUUM")
-        self.reuse(table)
+        self.reuse(tables)
 
-    def reuse(self, table: str) -> None:
+    def reuse(self, tables: str) -> None:
         """Brings the write-ahead log into the database and cuts it to nothing."""
         if self.rows("PRAGMA wal_checkpoint(TRUNCATE)")[0][0]:
             raise StorageError(
@@ -158,12 +158,12 @@ class PostgreSQL:
             db.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
             yield
 
-    def rewrite(self, table: str) -> None:
+    def rewrite(self, tables: str) -> None:
         """Not out of PostgreSQL's write-ahead log, its backups and replicas: docs/guides."""
-        self.run(f"VACUUM (FULL) {table}")
+        self.run(f"VACUUM (FULL) {tables}")
 
-    def reuse(self, table: str) -> None:
-        self.run(f"VACUUM {table}")
+    def reuse(self, tables: str) -> None:
+        self.run(f"VACUUM {tables}")
 
     def close(self) -> None:
         if self._db:

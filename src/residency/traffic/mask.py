@@ -43,6 +43,12 @@ def masked(exchange: Exchange, salt: bytes) -> Exchange:
     return masked_and_found(exchange, salt)[0]
 
 
+def masked_text(text: str) -> str:
+    """`text` with the placeholders of its personal data, numbered by itself."""
+    hidden: str = _Mask("", "").value(text)
+    return hidden
+
+
 def found(exchange: Exchange) -> Counter[str]:
     """How many personal values `exchange` has, by kind; the same value counts once."""
     return masked_and_found(exchange, b"")[1]

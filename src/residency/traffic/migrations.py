@@ -39,7 +39,17 @@ def _stored(db: Database) -> None:
     db.run("CREATE INDEX exchanges_stored ON exchanges (stored)")
 
 
-MIGRATIONS = (_exchanges, _salt, _stored)
+def _feedback(db: Database) -> None:
+    """What people said of exchanges; it goes with them."""
+    db.run(
+        "CREATE TABLE feedback ("
+        "exchange TEXT NOT NULL, time DOUBLE PRECISION NOT NULL, source TEXT NOT NULL, "
+        "key TEXT NOT NULL, rating TEXT NOT NULL, correction TEXT NOT NULL, "
+        "comment TEXT NOT NULL, PRIMARY KEY (exchange, source))"
+    )
+
+
+MIGRATIONS = (_exchanges, _salt, _stored, _feedback)
 
 
 def migrate(db: Database) -> None:

@@ -15,7 +15,8 @@ from typing import Any
 
 from residency.config import TrafficSettings
 from residency.errors import InputError
-from residency.traffic import database
+from residency.traffic import database, feedback
+from residency.traffic.feedback import Feedback
 from residency.traffic.mask import pseudonym
 from residency.traffic.migrations import migrate
 from residency.types import Exchange, to_dict
@@ -81,19 +82,50 @@ class TrafficStore:
                 return
             last = rows[-1][_COLUMNS.index("time")], rows[-1][0]
 
+    def find(self, id: str) -> Exchange | None:
+        """The exchange with this `id`, None where it is not kept (any more)."""
+        rows = self._db.rows(f"SELECT {', '.join(_COLUMNS)} FROM exchanges WHERE id = ?", (id,))
+        return _exchange(rows[0]) if rows else None
+
+    def rate(self, opinions: Iterable[Feedback]) -> int:
+        """Keep what was said of exchanges that are here, each in the place of an earlier one of its
+        source; all of them or, when it raises, none. Returns how many."""
+        return self._db.insert(
+            feedback.KEEP,
+            [
+                [_storable(one) if isinstance(one, str) else one for one in feedback.cells(opinion)]
+                for opinion in opinions
+            ],
+        )
+
+    def feedback(self) -> list[Feedback]:
+        """All that people said of the exchanges that are kept, oldest first."""
+        rows = self._db.rows(feedback.READ)
+        return [Feedback(**dict(zip(feedback.COLUMNS, row, strict=True))) for row in rows]
+
+    def about(self, subject: str) -> list[str]:
+        """The ids of the exchanges that `erase` would remove."""
+        rows = self._db.rows(
+            "SELECT id FROM exchanges WHERE subject IN (?, ?) ORDER BY id", self._who(subject)
+        )
+        return [row[0] for row in rows]
+
     def erase(self, subject: str) -> int:
-        """Remove what is about `subject`, also under its pseudonym, and return how many there were.
+        """Remove what is about `subject`, also under its pseudonym, with what was said of it, and
+        return how many exchanges there were.
 
         Their bytes are then in none of the table's files, which are written anew. PostgreSQL keeps
         them in its write-ahead log until that is used again, and in backups and replicas. Where
         this fails half-way, ask again.
         """
+        gone = self._remove("subject IN (?, ?)", self._who(subject))
+        self._db.rewrite("exchanges, feedback")
+        return gone
+
+    def _who(self, subject: str) -> tuple[str, str]:
         if not subject:
             raise InputError("no subject: that would be every exchange without one")
-        who = (_storable(subject), pseudonym(subject, self.salt))
-        gone = self._db.run("DELETE FROM exchanges WHERE subject IN (?, ?)", who)
-        self._db.rewrite("exchanges")
-        return gone
+        return _storable(subject), pseudonym(subject, self.salt)
 
     def expire(self, before: float) -> int:
         """Remove what is kept since before `before`, in seconds since 1970: a call of the gateway
@@ -101,10 +133,19 @@ class TrafficStore:
 
         Their places are used again; in SQLite they are overwritten first.
         """
-        gone = self._db.run("DELETE FROM exchanges WHERE stored < ?", (float(before),))
+        gone = self._remove("stored < ?", (float(before),))
         if gone:
-            self._db.reuse("exchanges")
+            self._db.reuse("exchanges, feedback")
         return gone
+
+    def _remove(self, which: str, values: Sequence[Any]) -> int:
+        """Delete exchanges and what was said of them, both or neither."""
+        with self._db.alone():
+            self._db.run(
+                f"DELETE FROM feedback WHERE exchange IN (SELECT id FROM exchanges WHERE {which})",
+                values,
+            )
+            return self._db.run(f"DELETE FROM exchanges WHERE {which}", values)
 
     def close(self) -> None:
         self._db.close()

@@ -61,6 +61,11 @@ class Recorder:
         self._thread.start()
 
     @property
+    def offered(self) -> int:
+        """Exchanges that it was given so far; they are written in their order."""
+        return self._offered
+
+    @property
     def waiting(self) -> int:
         """Exchanges that are not in the store yet."""
         return self._offered - self.written

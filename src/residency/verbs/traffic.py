@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ from typing import Any
 from residency import audit, config
 from residency.cli import Result
 from residency.config import Settings
+from residency.conversations import FROM_TRAFFIC
+from residency.data import added
 from residency.errors import InputError
 from residency.store import Store
 from residency.traffic import page, report
@@ -20,22 +22,42 @@ from residency.traffic.mask import pseudonym
 from residency.traffic.report import Report
 from residency.traffic.store import TrafficStore, place
 from residency.types import to_dict
+from residency.watch import report as watch_report
+from residency.watch import review
 
 
 def erase(workspace: Path, subject: str) -> Result:
-    """Remove every exchange about a person, for good, and the last report, which may quote one.
+    """Remove every exchange about a person, for good, with what was said of it and what was made of
+    it for training, and the last reports, which may quote one.
 
     The audit log has their pseudonym only."""
     with _store(workspace, config.load(workspace)) as store:
+        about = set(store.about(subject))
         count = store.erase(subject)
+    rows = _forget(workspace, about)
     details = {"subject": pseudonym(subject, store.salt), "exchanges": count}
     audit.append(workspace, "traffic erased", audit.operator(), details)
     noun = "exchange" if count == 1 else "exchanges"
     text = f"{count} {noun} erased"
-    if removed := report.remove(workspace):
+    if rows:
+        text += (
+            f"\n{rows} rows of {FROM_TRAFFIC} and {review.FILE_NAME} removed; data sets and models "
+            "that were made of them hold them still: residency run, then residency gc"
+        )
+    if removed := [*report.remove(workspace), *watch_report.remove(workspace)]:
         text += f"\nremoved, as it may quote one: {', '.join(removed)}"
-        text += "\nmake a report anew with: residency traffic report"
-    return Result(data={"erased": count, "removed": removed}, text=text)
+        text += "\nmake reports anew with: residency traffic report, residency watch report"
+    return Result(data={"erased": count, "rows": rows, "removed": removed}, text=text)
+
+
+def _forget(workspace: Path, exchanges: Collection[str]) -> int:
+    """Remove from the files of the loop what is from `exchanges`; returns how many rows."""
+    path = workspace / FROM_TRAFFIC
+    rows = added.read(path)
+    left = [one for one in rows if one.exchange not in exchanges]
+    if len(left) < len(rows):
+        added.write(path, left)
+    return len(rows) - len(left) + review.forget(workspace / review.FILE_NAME, exchanges)
 
 
 def import_files(workspace: Path, files: Sequence[Path], mapping: Sequence[str]) -> Result:

@@ -1,0 +1,1 @@
+"""Is it still good: percentiles, metrics, alerts and drift of the endpoint."""
