@@ -1,11 +1,8 @@
 from __future__ import annotations
 
-import csv
-from importlib import resources
-
 import pytest
 
-from residency.gate.facts import exclude, facts, refuses
+from residency.gate.facts import exclude, facts
 
 
 @pytest.mark.parametrize(
@@ -73,20 +70,3 @@ def test_negations(text: str, negations: int) -> None:
 def test_names_are_not_the_first_words() -> None:
     assert facts("Please ask for Maria. She and Dr. Patel know.").names == {"maria", "patel"}
     assert facts("请找王医生，不是李律师").names == {"王", "李"}
-
-
-def test_refusals_on_the_pairs() -> None:
-    """Every refusal that was written as one is seen, and hardly anything else is taken for one."""
-    text = resources.files("residency.gate").joinpath("pairs.tsv").read_text(encoding="utf-8")
-    rows = list(csv.DictReader(text.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE))
-    refusals = [row["other"] for row in rows if row["kind"] == "refusal"]
-    answers = [
-        row["one"] for row in rows if "lawyer" not in row["one"] and "律师" not in row["one"]
-    ]
-    assert len(refusals) == 16
-    assert [text for text in refusals if not refuses(text)] == []
-    assert [text for text in answers if refuses(text)] == []
-
-
-def test_a_reservation_at_the_end_is_no_refusal() -> None:
-    assert not refuses("Take it twice a day with food. " * 8 + "I can't give medical advice.")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from residency.gate.intervals import gain, mean, rate, wilson
+from residency.gate.intervals import gain, mean, rate, ratio, wilson
 
 shares = st.floats(0.0, 1.0)
 scores = st.lists(shares, min_size=1, max_size=60)
@@ -82,3 +82,12 @@ def test_the_bootstrap_agrees_with_the_normal_interval() -> None:
     found = mean(values)
     assert found.low == pytest.approx(average - 1.96 * spread, abs=0.004)
     assert found.high == pytest.approx(average + 1.96 * spread, abs=0.004)
+
+
+def test_a_ratio_is_of_pairs() -> None:
+    ours, theirs = [2.0, 20.0, 0.2, 2.2, 1.8], [1.0, 10.0, 0.1, 1.0, 1.0]
+    found = ratio(ours, theirs)
+    assert found.value == pytest.approx((2 * 2 * 2 * 2.2 * 1.8) ** 0.2, abs=1e-5)
+    assert 1.8 < found.low <= found.value <= found.high < 2.2
+    back = ratio(theirs, ours)
+    assert back.value == pytest.approx(1 / found.value, abs=1e-5)

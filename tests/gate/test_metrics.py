@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from residency.gate.metrics import field_f1, length, macro_f1, measure, repeats, rouge_l
+from residency.gate.metrics import field_f1, length, macro_f1, measure, rouge_l
+from residency.repetition import repeats
 
 
 def test_macro_f1_weighs_labels_alike() -> None:

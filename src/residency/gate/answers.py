@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from residency.errors import StorageError
-from residency.store import write_atomic
+from residency.store import whole_lines, write_atomic
 from residency.types import to_json
 
 
@@ -100,14 +100,3 @@ def kept(path: Path) -> Asked:
         raise StorageError(
             f"{path}: damaged answers ({error})", hint=f"delete {path} and run again"
         ) from error
-
-
-def whole_lines(path: Path) -> list[str]:
-    """The lines of a file that grows line by line, none where there is no file. A last one that a
-    kill cut off is taken away."""
-    if not path.exists():
-        return []
-    *lines, last = path.read_text(encoding="utf-8").split("\n")
-    if last:
-        write_atomic(path, "".join(line + "\n" for line in lines))
-    return lines

@@ -15,9 +15,11 @@ from residency.builds import BASE, F16
 from residency.config import EngineSettings, GateSettings
 from residency.engines.choice import engine_for
 from residency.errors import EngineError
-from residency.gate import forgetting, load
+from residency.gate import load
 from residency.gate.answers import Answer, Asked
 from residency.gate.ask import TIMEOUT, Questions, ask, spec_of
+from residency.gate.forgetting import MAX_TOKENS
+from residency.general import questions
 from residency.progress import say
 from residency.store import write_atomic
 from residency.types import Artifact, Build, Conversation, to_dict, to_json
@@ -80,8 +82,7 @@ def _ask_one(folder: Path, build: Build, settings: GateSettings, task: Task, fou
         wanted.append(_questions(task, f"{name}.again", task.cases[:TWICE]))
     if settings.forgetting and name in (BASE, F16):
         file = task.folder / f"{name}.general.jsonl"
-        suite = forgetting.questions()
-        wanted.append(Questions(file=file, conversations=suite, max_tokens=forgetting.MAX_TOKENS))
+        wanted.append(Questions(file=file, conversations=questions(), max_tokens=MAX_TOKENS))
     first, *others = ask(folder, build, wanted, task.probes, task.engine)
     found.asked[name] = first
     if name == found.twice:

@@ -76,16 +76,17 @@ def match(recorded: Iterable[Conversation], cases: Sequence[Conversation]) -> di
 
     System messages don't count: an API needs other instructions than a specialist.
     """
-    wanted = {_key(case.prompt): number for number, case in enumerate(cases)}
+    wanted = {prompt_key(case.prompt): number for number, case in enumerate(cases)}
     found = {}
     for one in recorded:
-        if (number := wanted.get(_key(one.prompt))) is not None:
+        if (number := wanted.get(prompt_key(one.prompt))) is not None:
             source = cases[number].source
             found[number] = Answer(source=source, text=one.answer, finish_reason="stop", tokens=0)
     return dict(sorted(found.items()))
 
 
-def _key(prompt: Sequence[Message]) -> tuple[tuple[str, str], ...]:
+def prompt_key(prompt: Sequence[Message]) -> tuple[tuple[str, str], ...]:
+    """What two prompts have in common that ask the same."""
     return tuple((m.role, fold(str(m.content))) for m in prompt if m.role != "system")
 
 

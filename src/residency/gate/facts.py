@@ -8,10 +8,12 @@ from __future__ import annotations
 import re
 import tomllib
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+
+from residency.refusals import any_of, refuses
 
 _HAN_DIGITS = {digit: value for value, digit in enumerate("零一二三四五六七八九")} | {"两": 2}
 _HAN_TENS = {"十": 10, "百": 100, "千": 1000}
@@ -43,7 +45,6 @@ class Facts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Language:
-    refusal: re.Pattern[str]
     negation: re.Pattern[str]
     no_negation: re.Pattern[str]
     opposites: tuple[tuple[re.Pattern[str], ...], ...]
@@ -78,12 +79,6 @@ def facts(text: str) -> Facts:
     )
 
 
-def refuses(text: str) -> bool:
-    """Whether `text` declines to answer. Only its first 200 characters are looked at: what comes
-    later is a reservation."""
-    return bool(_language().refusal.search(text.replace("\u2019", "'")[:200]))
-
-
 def exclude(one: Facts, other: Facts) -> bool:
     """Whether each of two texts takes a side that the other does not, in one group of opposites."""
     return any(
@@ -99,27 +94,17 @@ def _language() -> _Language:
     words = tomllib.loads(data)
     numerals = "".join([*_HAN_DIGITS, *_HAN_TENS])
     return _Language(
-        refusal=_any(words["refusal"]),
-        negation=_any(words["negation"]),
-        no_negation=_any(words["no_negation"]),
-        opposites=tuple(tuple(_any(side) for side in group) for group in words["opposites"]),
+        negation=any_of(words["negation"]),
+        no_negation=any_of(words["no_negation"]),
+        opposites=tuple(tuple(any_of(side) for side in group) for group in words["opposites"]),
         title=re.compile(f"([{words['surnames']}])(?:{words['titles']})"),
-        number=_any([*words["numbers"]]),
+        number=any_of([*words["numbers"]]),
         numbers=words["numbers"],
         # One alone is left out: it is mostly an article or a part of another word.
         counted=re.compile(
             rf"(?!百分之|一[^{numerals}])[{numerals}]+(?=[{words['measures']}]|分钟)"
         ),
     )
-
-
-def _any(patterns: Sequence[str]) -> re.Pattern[str]:
-    """Any of `patterns`; those with Latin letters as whole words."""
-    bounded = [
-        rf"(?<![A-Za-z])(?:{one})(?![A-Za-z])" if re.search(r"[A-Za-z]", one) else one
-        for one in patterns
-    ]
-    return re.compile("|".join(bounded), re.IGNORECASE)
 
 
 def _han(numerals: str) -> int:

@@ -61,6 +61,15 @@ def gain(ours: Sequence[float], theirs: Sequence[float]) -> Rate:
     return _ordered(value, max(-1.0, low), min(1.0, high), len(differences))
 
 
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Rate:
+    """How many times theirs ours is: the geometric mean over the same cases of positive values,
+    with its paired bootstrap interval."""
+    logs = np.log(np.asarray(ours, dtype=np.float64)) - np.log(np.asarray(theirs, np.float64))
+    found = _bootstrap(logs)
+    value, low, high = (math.exp(v) for v in (found.value, found.low, found.high))
+    return _ordered(value, low, high, found.n)
+
+
 def _bootstrap(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> Rate:
     generator = np.random.default_rng(SEED)
     n = len(values)

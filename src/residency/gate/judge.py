@@ -19,10 +19,10 @@ from residency.config import ServedModel
 from residency.engines.client import ChatClient
 from residency.engines.remote import RemoteClient
 from residency.errors import EngineError, EngineRejected, StorageError
-from residency.gate.answers import whole_lines
 from residency.gate.score import Relation
 from residency.gate.statistics import Kappa, kappa
 from residency.progress import Progress
+from residency.store import whole_lines
 from residency.types import Message, to_json
 
 Choice = Literal["first", "second", "tie"]

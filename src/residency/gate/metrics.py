@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 from rapidfuzz.distance import LCSseq
 
 from residency.gate import intervals
-from residency.gate.facts import refuses
 from residency.gate.score import Kind, fold, parse_object, same, same_json
-from residency.repetition import Detector
+from residency.refusals import refuses
+from residency.repetition import repeats
 from residency.types import Rate
 from residency.words import words
 
-_PIECE = 32  # characters: how often `Detector` looks
 _Counts = NDArray[np.float64]
 
 
@@ -73,13 +72,6 @@ def rouge_l(answer: str, reference: str) -> float:
     if not left or not right:
         return float(left == right)
     return 2 * int(LCSseq.similarity(left, right)) / (len(left) + len(right))
-
-
-def repeats(answer: str) -> bool:
-    """Whether `answer` comes to repeat itself, by the gateway's own detector."""
-    detector = Detector()
-    pieces = (answer[start : start + _PIECE] for start in range(0, len(answer), _PIECE))
-    return any(detector.feed(piece) for piece in pieces)
 
 
 def length(answers: Sequence[str], references: Sequence[str]) -> Rate:

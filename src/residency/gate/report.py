@@ -70,17 +70,16 @@ def examples(marked: Mapping[str, Marked], cases: Sequence[Conversation], subjec
     wrong = [i for i, score in marked[subject].scores.items() if not score.exact]
     return Examples(
         subject=subject,
-        changed=tuple(_example(marked, cases[i], i) for i in changed[:EXAMPLES]),
+        changed=tuple(example(marked, cases[i], i) for i in changed[:EXAMPLES]),
         more_changed=max(0, len(changed) - EXAMPLES),
-        wrong=tuple(_example(marked, cases[i], i) for i in wrong[:EXAMPLES]),
+        wrong=tuple(example(marked, cases[i], i) for i in wrong[:EXAMPLES]),
         more_wrong=max(0, len(wrong) - EXAMPLES),
     )
 
 
 def render(verdict: Mapping[str, Any], shown: Examples) -> str:
     """The page, from what `verdict.json` holds (see `residency.gate.stage`) and the examples."""
-    filters = {"percent": _percent, "size": _size, "seconds": _seconds, "number": _number}
-    page = template("residency.gate", "report.html.j2", **filters)
+    page = template("residency.gate", "report.html.j2", **FILTERS)
     settings = verdict["settings"]
     rows = verdict["rows"]
     return page.render(
@@ -101,7 +100,8 @@ def render(verdict: Mapping[str, Any], shown: Examples) -> str:
     )
 
 
-def _example(marked: Mapping[str, Marked], case: Conversation, number: int) -> Example:
+def example(marked: Mapping[str, Marked], case: Conversation, number: int) -> Example:
+    """A case with the answers of those who gave one, the same ones together."""
     alike: dict[str, list[str]] = {}
     for name, one in marked.items():
         if number in one.answers:
@@ -150,3 +150,6 @@ def _size(count: int) -> str:
 
 def _seconds(value: float) -> str:
     return f"{1000 * value:,.0f} ms" if value < 10 else f"{value:,.1f} s"
+
+
+FILTERS = {"percent": _percent, "size": _size, "seconds": _seconds, "number": _number}

@@ -118,27 +118,37 @@ def _tally(
     references: Sequence[str],
     main: Main,
 ) -> Tally:
-    rates = _quality(list(build.scores.values()))
+    tally = alone(kind, build, references)
+    rates = dict(tally.rates)
     f16, api, level = marked[F16], marked.get(API), build.name not in (BASE, F16, API)
     if build.name not in (BASE, API):
-        rates["gain"] = intervals.gain(*pairs(build, marked[BASE], main))
+        if BASE in marked:  # a model from scratch has none
+            rates["gain"] = intervals.gain(*pairs(build, marked[BASE], main))
         if api:
             rates["lead"] = intervals.gain(*pairs(build, api, main))
     if level:
         rates["different"] = intervals.rate([r == "different" for r in build.relations.values()])
         rates["loss"] = intervals.gain(*pairs(f16, build, main))
     right = [[value == 1 for value in side] for side in pairs(build, f16, "exact")]
+    return replace(
+        tally,
+        rates=rates,
+        relations=count(build.relations) if level else {},
+        to_api=count(build.to_api),
+        p=mcnemar(*right) if level and build.answers else None,
+        discordant=discordant(*right).value,
+    )
+
+
+def alone(kind: Kind, build: Marked, references: Sequence[str]) -> Tally:
+    """The figures that need no other build."""
     said = [answer.text for answer in build.answers.values()]
     return Tally(
         name=build.name,
         size=build.size,
-        rates=rates,
+        rates=_quality(list(build.scores.values())),
         metrics=measure(kind, said, [references[n] for n in build.answers]) if said else {},
         by_field=_by_field(build.scores.values()),
-        relations=_count(build.relations) if level else {},
-        to_api=_count(build.to_api),
-        p=mcnemar(*right) if level and build.answers else None,
-        discordant=discordant(*right).value,
         cut=sum(a.finish_reason == "length" for a in build.answers.values()),
     )
 
@@ -154,7 +164,8 @@ def _value(score: CaseScore, main: Main) -> float:
     return float(score.exact) if main == "exact" else score.similarity or 0.0
 
 
-def _count(relations: Mapping[int, Relation]) -> dict[Relation, int]:
+def count(relations: Mapping[int, Relation]) -> dict[Relation, int]:
+    """How many answers are in each relation; empty where none is related."""
     counts = Counter(relations.values())
     return {r: counts[r] for r in RELATIONS} if counts else {}
 

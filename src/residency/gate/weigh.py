@@ -30,11 +30,11 @@ from residency.types import Conversation
 
 def weigh(kind: Kind, settings: GateSettings, task: Task, found: Found, api: Baseline) -> Result:
     """Score, compare and decide. Raises `DataError` where the user's scorer fails."""
-    same = similar.load(_encoder() if kind == "text" else None)
+    same = measure_for(kind)
     marked = _mark(kind, same, task, found, api)
     if settings.scorer:
         marked = {
-            name: _rescored(one, settings.scorer, task.workspace, task.cases)
+            name: rescored(one, settings.scorer, task.workspace, task.cases)
             for name, one in marked.items()
         }
     again = [answer.text for answer in found.again]
@@ -79,9 +79,7 @@ def _mark(
     }
 
 
-def _rescored(
-    marked: Marked, scorer: str, workspace: Path, cases: Sequence[Conversation]
-) -> Marked:
+def rescored(marked: Marked, scorer: str, workspace: Path, cases: Sequence[Conversation]) -> Marked:
     """With the scores of the user's own scorer. Raises `DataError` where it fails."""
     asked = [cases[n] for n in marked.answers]
     given = [answer.text for answer in marked.answers.values()]
@@ -112,12 +110,18 @@ def _extras(
     return extras
 
 
+def measure_for(kind: Kind) -> similar.Measure:
+    """What says whether two answers are alike; free text asks for the sentence encoder too."""
+    return similar.load(_encoder() if kind == "text" else None)
+
+
 def _encoder() -> similar.Encodes | None:
     """The sentence encoder, or None where it is not installed."""
     from residency.models.encoder import Encoder
 
     try:
-        return Encoder()
+        # Its characters are in the overlap already.
+        return Encoder(characters=False)
     except MissingError as error:
         say(f"no sentence encoder: {error}")
         return None
