@@ -6,6 +6,7 @@ where it listens, and where its engine does, which others may ask as well.
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
@@ -21,7 +22,7 @@ import uvloop
 from residency import releases
 from residency.config import DataSettings, EngineSettings, ServedModel, ServeSettings, Settings
 from residency.engines.base import Engine
-from residency.serve import keys, run
+from residency.serve import keys, looking, run
 from residency.serve.asked import Caller
 from residency.serve.fleet import Fleet
 from residency.serve.gateway import Gateway
@@ -29,6 +30,7 @@ from residency.serve.keys import KeyRing
 from residency.serve.launch import launcher
 from residency.store import Store
 from residency.types import Build, Release, Verdict
+from residency.watch.notify import Notifier
 
 MODEL = "bench"
 POLICIES = {"keys": True, "record": "masked", "queue": 64}
@@ -131,7 +133,10 @@ def main() -> None:
     ):
         fleet = Fleet(store, models, settings.serve, remembered, slots=settings.engine.slots)
         gateway = Gateway(settings.serve, models, fleet, books)
-        uvloop.run(run._run(gateway, MODEL, sock, ready))
+        watch = functools.partial(
+            looking.watch, gateway, folder, Notifier(settings.watch, folder, MODEL)
+        )
+        uvloop.run(run._run(gateway, watch, sock, ready))
 
 
 if __name__ == "__main__":

@@ -1,31 +1,114 @@
-"""Memory that `residency fit` predicts against what llama.cpp takes, its context filled.
+"""Memory that `residency fit` predicts against what real processes take.
 
-    python bench/fit.py [--model NAME] [--levels Q8_0 Q4_K_M] [--contexts 512 2048 8192]
+    python bench/fit.py [--only smollm2|gemma|mistral] [--kind answer|train]
 
-Prints resident memory at rest and at its highest, in MB, and the prediction's error in percent.
+Answers: llama.cpp's process with its context filled; resident memory at its highest, the mapped
+weights included, and the first copies of those that it lays out anew. Training: the training stage
+in a process of its own, without its look at the answers; anonymous memory at its highest and the
+files mapped at the end, so that the pages of a weights file that was read once, which the kernel
+takes back at need, do not count. The model shaped like Mistral-7B has random weights and SmolLM2's
+vocabulary; it takes 5 GB of disk to answer and 15 to be trained.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
+import math
+import os
+import subprocess
+import sys
 import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from mistral_shaped import write_folder, write_gguf
+
+from residency import hardware
 from residency.config import DEFAULT_BASE, Level
+from residency.conversations import write_conversations
 from residency.engines.base import Engine, EngineSpec
 from residency.engines.client import EngineClient
 from residency.engines.llama_cpp import LlamaCpp
 from residency.export.convert import convert
 from residency.export.quantize import open_source, quantize
+from residency.models import formats
 from residency.models.base import resolve
-from residency.models.memory import need
-from residency.models.shape import read_shape
+from residency.models.chat import load_tokenizer
+from residency.models.memory import Method, Step, need, training
+from residency.models.shape import Shape, read_shape
+from residency.train.rows import encode
+from residency.types import Conversation, Message
 
 ALIAS = "bench"
-SLOTS = (1, 4)
-MOST = 8192  # tokens of all slots together: more take minutes to fill on two cores
+REPACKED = ("Q4_0", "Q4_K", "IQ4_NL")
+CALM = {**os.environ, "GOMP_SPINCOUNT": "1000"}
+GEMMA = "gemma-3-270m"
+TRAIN = """
+import json, sys
+from pathlib import Path
+from residency import hardware
+from residency.config import TrainSettings
+from residency.models.chat import load_tokenizer
+from residency.models.shape import stored_weights
+from residency.train import stage
+from residency.train.job import Job
+from residency.train.plan import make_plan
+from residency.train.rows import write_rows
+base, dataset, folder = map(Path, sys.argv[1:4])
+settings = TrainSettings.model_validate(json.loads(sys.argv[4]))
+stage.prepare()
+job = Job(base=base, dataset=dataset, settings=settings, folder=folder)
+rows = write_rows(load_tokenizer(base), dataset, job.rows, "last", 0)
+plan = make_plan(
+    settings, parameters=stored_weights(base), lengths=rows.lengths, hardware=hardware.read()
+)
+stage._train(job, plan.changed("as asked", checkpointing=bool(settings.checkpointing)))
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Case:
+    """A model to answer with (`level`, `context`, `slots`) or to train (`step` on `dataset`)."""
+
+    name: str
+    model: Path
+    shape: Shape
+    level: str = ""
+    context: int = 0
+    slots: int = 1
+    step: Step | None = None
+    dataset: Path = Path()
+
+    @property
+    def words(self) -> str:
+        if self.step is None:
+            return f"{self.level}, context {self.context} x {self.slots}"
+        s = self.step
+        more = ", checkpointing" if s.checkpointed else ""
+        return f"{s.method}, {s.precision}, {s.rows} rows of {s.length}{more}"
+
+    def predicted(self) -> int:
+        if self.step:
+            return training(self.shape, self.step).total
+        found = need(self.shape, level=self.level, context=self.context, slots=self.slots)
+        return found.total + repacked(self.shape, self.level)
+
+
+def repacked(shape: Shape, level: str) -> int:
+    """Bytes of the tensors that llama.cpp copies at load into the layout of the processor (ggml's
+    repack.cpp, for AVX2). The mapped copy stays resident until the kernel wants its pages, so it is
+    in what is measured and not in what is needed."""
+    types = formats.ggml_types(shape, level)
+    copied = (
+        math.prod(tensor.shape) * formats.ggml_bits(types[tensor.name]) / 8
+        for tensor in shape.tensors
+        if types[tensor.name] in REPACKED and tensor.name != "token_embd.weight"
+    )
+    return round(sum(copied))
 
 
 async def _fill(client: EngineClient, context: int, slots: int) -> None:
@@ -43,44 +126,172 @@ async def _fill(client: EngineClient, context: int, slots: int) -> None:
     await client.close()
 
 
-def _measure(model: Path, context: int, slots: int) -> tuple[int, int]:
-    engine: Engine = LlamaCpp(
-        EngineSpec(model=model, alias=ALIAS, context=context, slots=slots, threads=2)
+def measure_answers(case: Case) -> int:
+    spec = EngineSpec(
+        model=case.model, alias=ALIAS, context=case.context, slots=case.slots, threads=2
     )
+    engine: Engine = LlamaCpp(spec)
     with engine:
-        at_rest = engine.memory()
-        asyncio.run(_fill(engine.client(timeout=900), context, slots))
-        return at_rest, engine.peak_memory()
+        asyncio.run(_fill(engine.client(timeout=1800), case.context, case.slots))
+        return engine.peak_memory()
+
+
+def measure_training(case: Case, step: Step) -> int:
+    settings = {
+        "method": step.method,
+        "rank": step.rank if step.method != "full" else None,
+        "batch": step.rows,
+        "checkpointing": step.checkpointed,
+        "precision": step.precision,
+        "epochs": 1,
+    }
+    given = json.dumps({k: v for k, v in settings.items() if v is not None})
+    with tempfile.TemporaryDirectory() as folder:
+        words = [sys.executable, "-c", TRAIN, str(case.model), str(case.dataset), folder, given]
+        log = Path(folder) / "log"
+        with (
+            log.open("wb") as out,
+            subprocess.Popen(words, stdout=out, stderr=out, env=CALM) as process,
+        ):
+            peak = _watch(process)
+        if process.returncode:
+            raise SystemExit(f"{case.name}, {case.words}: {log.read_text()[-2000:]}")
+    return peak
+
+
+def _watch(process: subprocess.Popen[bytes]) -> int:
+    """Bytes: the most anonymous memory that was seen, and the mapped files seen last."""
+    most = files = 0
+    while process.poll() is None:
+        found = _status(process.pid)
+        most = max(most, found.get("RssAnon", 0) + found.get("RssShmem", 0))
+        files = found.get("RssFile", files)
+        time.sleep(0.01)
+    return most + files
+
+
+def _status(pid: int) -> dict[str, int]:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:  # it has just ended
+        return {}
+    fields = (line.split() for line in lines if line.endswith(" kB"))
+    return {name.rstrip(":"): int(size) * 1024 for name, size, _ in fields}
+
+
+def write_dataset(folder: Path, base: Path, length: int) -> tuple[int, float]:
+    """Rows of about `length` tokens, half of them the answer; returns the longest, and the share
+    that is learnt."""
+    tokenizer = load_tokenizer(base)
+    folder.mkdir(exist_ok=True)
+
+    def row(number: int, words: int) -> Conversation:
+        question = f"{number} " + "word " * words
+        turns = [("user", question), ("assistant", "word " * words)]
+        messages = tuple(Message(role=role, content=text) for role, text in turns)  # type: ignore[arg-type]
+        return Conversation(messages=messages, source="bench:1")
+
+    empty = len(next(encode(tokenizer, [row(0, 1)]))["input_ids"])
+    words = (length - empty) // 2
+    rows = [row(number, words) for number in range(10)]
+    write_conversations(folder / "train.jsonl", rows[:8])
+    write_conversations(folder / "validation.jsonl", rows[8:])
+    got = next(encode(tokenizer, rows))
+    longest = len(got["input_ids"])
+    return longest, sum(label >= 0 for label in got["labels"]) / longest
+
+
+def answer_cases(name: str, place: Path) -> Iterator[Case]:
+    source = place / f"{name}-f16.gguf"
+    convert(resolve(name).path, source, ALIAS)
+    reader = open_source(source)
+    shape = read_shape(name)
+    levels: tuple[Level, ...] = ("Q8_0", "Q4_K_M")
+    paths = {"f16": source} | {level: place / f"{name}-{level}.gguf" for level in levels}
+    for level in levels:
+        quantize(reader, paths[level], level)
+    for level, path in paths.items():
+        for context, slots in ((2048, 1), (2048, 4), (8192, 1)):
+            yield Case(
+                name=name, model=path, shape=shape, level=level, context=context, slots=slots
+            )
+
+
+def train_cases(name: str, base: Path, place: Path, methods: list[Method]) -> Iterator[Case]:
+    """Steps of training, over data sets that are written to `place`."""
+    shape = read_shape(str(base))
+    fast = hardware.read().fast_bfloat16
+    dataset = place / "rows-256"
+    longest, learnt = write_dataset(dataset, base, 256)
+    for method in methods:
+        half = method == "qlora" or (method == "lora" and fast)
+        for checkpointed in (False, True):
+            step = Step(
+                method=method,
+                rank=16,
+                rows=4,
+                length=longest,
+                precision="bfloat16" if half else "float32",
+                learnt=learnt,
+                checkpointed=checkpointed,
+            )
+            yield Case(name=name, model=base, shape=shape, step=step, dataset=dataset)
+
+
+def mistral_cases(place: Path, kind: str) -> Iterator[Case]:
+    if kind != "train":
+        path = place / "mistral.gguf"
+        shape = write_gguf(path, "Q4_K_M")
+        yield Case(name=shape.source, model=path, shape=shape, level="Q4_K_M", context=1024)
+        path.unlink()
+    if kind != "answer":
+        base = place / "mistral"
+        write_folder(base)
+        dataset = place / "rows-128"
+        longest, learnt = write_dataset(dataset, base, 128)
+        step = Step(
+            method="qlora",
+            rank=16,
+            rows=1,
+            length=longest,
+            precision="bfloat16",
+            learnt=learnt,
+            checkpointed=True,
+        )
+        shape = read_shape(str(base))
+        yield Case(name="Mistral-7B-shaped", model=base, shape=shape, step=step, dataset=dataset)
+
+
+def cases(only: str, kind: str, place: Path) -> Iterator[Case]:
+    if kind != "train":
+        for name, short in ((DEFAULT_BASE, "smollm2"), (GEMMA, "gemma")):
+            if only in ("", short):
+                yield from answer_cases(name, place)
+    if kind != "answer":
+        if only in ("", "smollm2"):
+            base = resolve(DEFAULT_BASE).path
+            yield from train_cases(DEFAULT_BASE, base, place, ["lora", "full", "qlora"])
+        if only in ("", "gemma"):
+            yield from train_cases(GEMMA, resolve(GEMMA).path, place, ["lora"])
+    if only in ("", "mistral"):
+        yield from mistral_cases(place, kind)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default=DEFAULT_BASE)
-    parser.add_argument("--levels", nargs="+", default=["Q8_0", "Q4_K_M"])
-    parser.add_argument("--contexts", nargs="+", type=int, default=[512, 2048, 8192])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--only", choices=["smollm2", "gemma", "mistral"], default="")
+    parser.add_argument("--kind", choices=["answer", "train"], default="")
     options = parser.parse_args()
+    print("| model | what | predicted, MB | measured, MB | ratio |\n|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "f16.gguf"
-        convert(resolve(options.model).path, source, ALIAS)
-        reader = open_source(source)
-        print("level    context  slots  at rest  highest  predicted  error")
-        for level in options.levels:
-            _level(reader, Path(folder) / f"{level}.gguf", level, options)
-
-
-def _level(reader: Any, target: Path, level: Level, options: argparse.Namespace) -> None:
-    quantize(reader, target, level)
-    shape = read_shape(options.model)
-    for context in options.contexts:
-        for slots in SLOTS:
-            if context * slots > MOST:
-                continue
-            at_rest, highest = _measure(target, context, slots)
-            total = need(shape, level=level, context=context, slots=slots).total
-            error = 100 * (total / highest - 1)
+        place = Path(folder)
+        for case in cases(options.only, options.kind, place):
+            step = case.step
+            measured = measure_training(case, step) if step else measure_answers(case)
+            predicted = case.predicted()
             print(
-                f"{level:8} {context:7} {slots:6} {at_rest / 1e6:8.1f} {highest / 1e6:8.1f} "
-                f"{total / 1e6:10.1f} {error:+5.1f}%",
+                f"| {case.name} | {case.words} | {predicted / 1e6:,.0f} | {measured / 1e6:,.0f} | "
+                f"{predicted / measured:.2f} |",
                 flush=True,
             )
 

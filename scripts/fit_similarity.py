@@ -117,7 +117,7 @@ def main() -> int:
     try:
         from residency.models.encoder import Encoder
 
-        encoder = Encoder()
+        encoder = Encoder(characters=False)
         result["encoder"] = {"identity": encoder.identity, **fitted(encoder)}
     except MissingError as error:
         print(error.message, file=sys.stderr)

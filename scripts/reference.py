@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import click
 from pydantic import BaseModel
@@ -28,10 +29,17 @@ def verbs(group: click.Group, prefix: str) -> Iterator[str]:
 def settings() -> Iterator[str]:
     yield "## top level\n\n" + table(Settings, skip_sections=True)
     for name, field in Settings.model_fields.items():
-        section = field.annotation
+        yield from tables(name, field.annotation)
+
+
+def tables(name: str, kind: object) -> Iterator[str]:
+    """The section `kind`, which may be optional or one of several, and those inside it."""
+    for section in (kind, *get_args(kind)):
         if isinstance(section, type) and issubclass(section, BaseModel):
             said = " ".join((section.__doc__ or "").split())
             yield f"## [{name}]\n\n{said}\n\n{table(section)}"
+            for inner, field in section.model_fields.items():
+                yield from tables(f"{name}.{inner}", field.annotation)
 
 
 def table(section: type[BaseModel], *, skip_sections: bool = False) -> str:

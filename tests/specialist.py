@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from residency import fingerprint
+from residency.builds import Training, write_training
 from residency.conversations import write_conversations
 from residency.models.base import BaseModel
 from residency.models.chat import load_tokenizer
@@ -116,4 +117,5 @@ def make_adapter(folder: Path, base: Path, dataset: Path, *, seed: int = 7) -> P
     (folder / "README.md").unlink(missing_ok=True)
     taken = fingerprint.take_torch(model, load_tokenizer(base), fingerprint.probes(dataset))
     fingerprint.write_fingerprint(folder, taken)
+    write_training(folder, Training(method="lora", words="LoRA: rank 4, alpha 8, dropout 0.0"))
     return folder

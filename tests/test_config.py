@@ -65,3 +65,11 @@ def test_no_settings_at_all(tmp_path) -> None:
     with pytest.raises(SettingsError) as caught:
         config.load(tmp_path)
     assert "residency init" in caught.value.hint
+
+
+def test_flags_override_the_file_and_leave_the_rest() -> None:
+    settings = config.parse(GOOD + "[train]\nrank = 8\nepochs = 3\n", "residency.toml")
+    made = config.overridden(settings, "train", {"rank": 4, "method": "qlora", "epochs": None})
+    assert (made.train.rank, made.train.method, made.train.epochs) == (4, "qlora", 3)
+    assert made.data == settings.data
+    assert config.overridden(settings, "train", {"rank": None}) == settings

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,11 @@ from residency.errors import DataError, FingerprintError, ModelError, StorageErr
 from residency.export.convert import convert
 from residency.fingerprint import Fingerprint, compare, divergence, take_engine, take_torch
 from residency.models.base import BaseModel
-from residency.models.chat import load_tokenizer
+from residency.models.chat import load_tokenizer, render
 from residency.types import Conversation
+from tests.planted import CHATML_WITHOUT_SYSTEM, rewritten
 from tests.specialist import Specialist, conversations, make_base
 
-CHATML_WITHOUT_SYSTEM = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
-    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 PROBES = conversations()[:2]
 
 
@@ -61,28 +57,6 @@ def _engine(path: Path, probes: list[Conversation] = PROBES) -> Fingerprint:
         return asyncio.run(ask(engine))
 
 
-def _rewritten(source: Path, target: Path, change: Callable[..., None]) -> Path:
-    """The GGUF `source` again, after `change(writer)` has replaced some of its metadata."""
-    from gguf import GGUFReader, GGUFValueType, GGUFWriter
-
-    reader = GGUFReader(source)
-    writer = GGUFWriter(target, "llama")
-    for field in reader.fields.values():
-        if field.name.startswith("GGUF.") or field.name == "general.architecture":
-            continue
-        kind = field.types[0]
-        inner = field.types[-1] if kind == GGUFValueType.ARRAY else None
-        writer.add_key_value(field.name, field.contents(), kind, sub_type=inner)
-    change(writer)
-    for tensor in reader.tensors:
-        writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return target
-
-
 def test_torch_and_the_engine_agree_on_the_real_model(base: BaseModel, base_gguf: Path) -> None:
     """One set of weights, once in float32 and once in the 4 bits that they came in."""
     found = compare(_torch(base.path), _engine(base_gguf), step="serving", tolerance=0.02)
@@ -96,7 +70,7 @@ def test_a_sound_file_passes(trained: Fingerprint, gguf: Path) -> None:
 
 
 def test_a_wrong_template_is_named(trained: Fingerprint, gguf: Path, tmp_path: Path) -> None:
-    wrong = _rewritten(
+    wrong = rewritten(
         gguf,
         tmp_path / "wrong.gguf",
         lambda writer: writer.add_chat_template(CHATML_WITHOUT_SYSTEM),
@@ -114,12 +88,12 @@ def test_a_missing_end_of_turn_token_is_named(
     tokenizer.chat_template, tokenizer.eos_token = template, "<gh_stars>"
     taught = take_torch(_model(specialist.base.path), tokenizer, PROBES)
     assert taught.end_of_turn == "<gh_stars>"
-    file = _rewritten(
+    file = rewritten(
         gguf, tmp_path / "endless.gguf", lambda writer: writer.add_chat_template(template)
     )
     with pytest.raises(FingerprintError, match=r"converting: stop tokens: .*<gh_stars>"):
         compare(taught, _engine(file), step="converting", tolerance=0.01)
-    mended = _rewritten(
+    mended = rewritten(
         file,
         tmp_path / "mended.gguf",
         lambda writer: writer.add_eos_token_id(tokenizer.convert_tokens_to_ids("<gh_stars>")),
@@ -176,14 +150,27 @@ def test_divergence_is_zero_with_itself_and_grows_with_the_distance(
     assert divergence(trained, other) > 0.4
 
 
-def test_places_run_from_before_an_answer_to_after_it(trained: Fingerprint) -> None:
-    for probe in trained.probes:
+def test_places_are_in_the_prompt_and_from_before_an_answer_to_after_it(
+    trained: Fingerprint, specialist: Specialist
+) -> None:
+    tokenizer = load_tokenizer(specialist.base.path)
+    for probe, conversation in zip(trained.probes, PROBES, strict=True):
+        start = len(render(tokenizer, conversation.prompt, answer=False).ids)
         lengths = [place.length for place in probe.places]
-        assert len(lengths) == fingerprint.PLACES
-        assert lengths[-1] == len(probe.ids)
+        assert [length < start for length in lengths] == [True] * 3 + [False] * 3
+        assert (lengths[3], lengths[-1]) == (start, len(probe.ids))
         assert lengths == sorted(set(lengths))
         for place in probe.places:
             assert list(place.logprobs) == sorted(place.logprobs, reverse=True)
+
+
+def test_an_older_fingerprint_is_compared_where_both_looked(trained: Fingerprint) -> None:
+    probes = tuple(
+        dataclasses.replace(probe, places=probe.places[fingerprint.PLACES :])
+        for probe in trained.probes
+    )
+    older = dataclasses.replace(trained, probes=probes)
+    assert compare(older, trained, step="serving", tolerance=0.0) == 0.0
 
 
 def test_it_round_trips_and_a_damaged_file_is_refused(trained: Fingerprint, tmp_path: Path) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 from residency.errors import StorageError
 from residency.store import sha256_file, write_atomic
-from residency.types import Build
+from residency.types import Build, to_json
 
 BASE = "base-f16"
 """The base model, which the gate compares with."""
@@ -15,6 +16,7 @@ F16 = "f16"
 """The specialist at full precision."""
 MODEL_FILE = "model.gguf"
 CARD = "README.md"
+TRAINING = "training.json"
 SUMS = "SHA256SUMS"
 SIGNATURE = "model.sig"
 NOT_SUMMED = (SUMS, SIGNATURE)
@@ -29,6 +31,28 @@ def read_build(folder: Path) -> Build:
         return Build(**{**values, **lists})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StorageError(f"{path}: damaged ({error})", hint="run: residency run") from error
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Training:
+    """How an adapter or a model was trained: the method, and the same in words with its figures."""
+
+    method: str
+    words: str
+
+
+def write_training(folder: Path, training: Training) -> None:
+    """Put `training.json` beside the weights that a training left in `folder`."""
+    write_atomic(folder / TRAINING, to_json(training, indent=1) + "\n")
+
+
+def read_training(folder: Path) -> Training:
+    """How what is in `folder` was trained. Raises `StorageError` where that is not told."""
+    path = folder / TRAINING
+    try:
+        return Training(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise StorageError(f"{path}: damaged ({error})", hint="run: residency run train") from error
 
 
 def write_sums(folder: Path) -> None:

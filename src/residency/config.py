@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
-import re
-import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
 
 from residency.errors import SettingsError, StorageError
+from residency.strict import strict
 
 FILE_NAME = "residency.toml"
 DEFAULT_BASE = "SmolLM2-135M-Instruct"
-
-Model = TypeVar("Model", bound=BaseModel)
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(gt=0)]
@@ -52,25 +49,100 @@ class DataSettings(Section):
     seed: int = 17
 
 
+class Endpoint(Section):
+    """An API that speaks OpenAI's: `url` is its base, `model` its name there, `key_variable` the
+    environment variable that holds the key. `timeout` is in seconds, for one answer."""
+
+    url: Annotated[str, Field(min_length=1)]
+    model: str = ""
+    key_variable: str = ""
+    timeout: Seconds = 120.0
+
+    @property
+    def served(self) -> ServedModel:
+        """The same as what a gateway would pass a request on to."""
+        return ServedModel(url=self.url, model=self.model, key_variable=self.key_variable)
+
+
+class Priced(Endpoint):
+    """An API that is paid for: `price_in` and `price_out` are the money for a million tokens."""
+
+    price_in: Annotated[float, Field(ge=0)] | None = None
+    price_out: Annotated[float, Field(ge=0)] | None = None
+
+    @property
+    def served(self) -> ServedModel:
+        prices = {"price_in": self.price_in or 0.0, "price_out": self.price_out or 0.0}
+        return super().served.model_copy(update=prices)
+
+
+class Teacher(Priced):
+    """Who answers the rows that have no answer yet.
+
+    `system` is its instruction, which the specialist never sees. `budget` is the money that
+    labelling in this workspace may cost in all. Each row is asked `samples` times, `concurrency`
+    rows at once, with at most `max_tokens` an answer, at `temperature` (0 for one sample, else
+    0.7); it is kept when the share `agreement` of its answers is the same, and the `judge`, if
+    there is one, calls it right.
+    """
+
+    system: str = ""
+    budget: Annotated[float, Field(gt=0)] | None = None
+    samples: Positive = 1
+    agreement: Share = 0.6
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    max_tokens: Positive = 512
+    concurrency: Positive = 4
+    judge: Priced | None = None
+
+
+Method = Literal["lora", "qlora", "full", "distill", "scratch"]
+
+
 class TrainSettings(Section):
     """What is not given is chosen from model and data size; the reason is printed and recorded.
 
-    `rank`, `alpha`, `dropout` and `target_modules` are LoRA's; `batch` is rows a step; `patience`
-    is in validations without improvement; `threads` 0 means every free core.
+    `method`: "lora" and "qlora" (the same over weights in 4 bits) make an adapter; "full" trains
+    all weights, "distill" learns from a teacher, "scratch" makes a model of its own. `rank`,
+    `alpha`, `dropout`, `dora`, `rslora` and `target_modules` ("attention", "all-linear", or a list
+    of names) are an adapter's. `turns` says whether the last answer of a conversation is learnt or
+    all of them. `batch` is rows a step, over all `processes`; `patience` is in validations without
+    improvement; `processes` 0 means as many as are fastest in a few timed steps, and `threads` 0
+    every free core, divided among the processes. `checkpointing` computes activations twice
+    instead of keeping them; where it is not set, memory decides. `device` "auto" takes a GPU where
+    torch sees one.
+
+    For "distill", `teacher` answers what has no answer, or `teacher_model` (as `model.base`) shows
+    its probabilities to a student with `student_layers` of the base model's layers, half of them if
+    not given. For "scratch",
+    `parameters` is the most weights of the model, `vocabulary` the tokens of its tokenizer, and
+    `corpus` a text file to read beside the data.
     """
 
-    method: Literal["lora"] = "lora"
+    method: Method = "lora"
     epochs: Annotated[float, Field(gt=0)] | None = None
     learning_rate: Annotated[float, Field(gt=0, lt=1)] | None = None
     rank: Positive | None = None
     alpha: Positive | None = None
     dropout: Share | None = None
-    target_modules: list[str] | Literal["all-linear"] = "all-linear"
+    dora: bool = False
+    rslora: bool = False
+    target_modules: list[str] | Literal["attention", "all-linear"] = "all-linear"
+    turns: Literal["last", "all"] = "last"
     batch: Positive | None = None
     patience: Positive = 2
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    checkpointing: bool | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    processes: Annotated[int, Field(ge=0)] = 1
     threads: Annotated[int, Field(ge=0)] = 0
     seed: int = 17
+    teacher: Teacher | None = None
+    teacher_model: str = ""
+    student_layers: Positive | None = None
+    parameters: Annotated[int, Field(ge=100_000)] = 5_000_000
+    vocabulary: Annotated[int, Field(ge=300)] | None = None
+    corpus: str = ""
 
 
 Level = Literal["bf16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "IQ4_XS", "Q3_K_M", "Q2_K"]
@@ -97,21 +169,6 @@ class ExportSettings(Section):
         if isinstance(value, list) and "awq" in value:
             raise ValueError("awq is made on an accelerator only; gptq is as small, and made here")
         return value
-
-
-class Endpoint(Section):
-    """An API that speaks OpenAI's: `url` is its base, `model` its name there, `key_variable` the
-    environment variable that holds the key. `timeout` is in seconds, for one answer."""
-
-    url: Annotated[str, Field(min_length=1)]
-    model: str = ""
-    key_variable: str = ""
-    timeout: Seconds = 120.0
-
-    @property
-    def served(self) -> ServedModel:
-        """The same as what a gateway would pass a request on to."""
-        return ServedModel(url=self.url, model=self.model, key_variable=self.key_variable)
 
 
 class GateSettings(Section):
@@ -239,6 +296,58 @@ class TrafficSettings(Section):
     rejects: Annotated[int, Field(ge=0)] = 1000
 
 
+class Silence(Section):
+    """Alerts that nobody is told of before `until`: those of a `rule`, of a place (`where`), or,
+    where neither is given, all."""
+
+    rule: str = ""
+    where: str = ""
+    until: AwareDatetime
+
+
+class Mail(Section):
+    """A mail server and whom to write to. `password_variable` names the environment variable that
+    holds the password of `user`; without a user none is sent."""
+
+    host: Annotated[str, Field(min_length=1)]
+    port: Annotated[int, Field(gt=0, le=65535)] = 587
+    security: Literal["starttls", "tls", "none"] = "starttls"
+    user: str = ""
+    password_variable: str = "RESIDENCY_SMTP_PASSWORD"
+    sender: Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$")]
+    to: Annotated[list[Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$")]], Field(min_length=1)]
+
+
+class WatchSettings(Section):
+    """What is watched while the gateway runs, and who is told.
+
+    `api_price_in` and `api_price_out` are what the API that is replaced takes for a million tokens:
+    money saved is told by them. The gateway looks every `every` seconds; what is wrong for `after`
+    seconds is an alert, and what is right for `keep` seconds ends it. `p95` is the most seconds
+    that 95 of 100 answers may take, none by default; `error_warn` and `error_page` are shares of
+    requests that fail; `disk_free` is the share of the disk that is to stay free.
+
+    Alerts go to the log and, where they are set, to `webhook`, a URL (signed with the secret in the
+    environment variable `webhook_secret_variable`), and by `mail`. `silence` lists what nobody is
+    to be told. `otlp` is the base URL of an OpenTelemetry collector that takes OTLP over HTTP.
+    """
+
+    api_price_in: Money | None = None
+    api_price_out: Money | None = None
+    every: Seconds = 5.0
+    after: Annotated[float, Field(ge=0)] = 60.0
+    keep: Annotated[float, Field(ge=0)] = 300.0
+    p95: Seconds | None = None
+    error_warn: Share = 0.01
+    error_page: Share = 0.05
+    disk_free: Share = 0.05
+    webhook: Annotated[str, Field(pattern=r"^(https?://.+)?$")] = ""
+    webhook_secret_variable: str = "RESIDENCY_WEBHOOK_SECRET"
+    mail: Mail | None = None
+    silence: list[Silence] = []
+    otlp: Annotated[str, Field(pattern=r"^(https?://.+)?$")] = ""
+
+
 class Settings(Section):
     """The whole file. `name` is the specialist's, and what `/v1/models` lists.
 
@@ -255,6 +364,7 @@ class Settings(Section):
     engine: EngineSettings = EngineSettings()
     serve: ServeSettings = ServeSettings()
     traffic: TrafficSettings = TrafficSettings()
+    watch: WatchSettings = WatchSettings()
 
 
 def load(workspace: Path) -> Settings:
@@ -276,72 +386,14 @@ def load(workspace: Path) -> Settings:
     return parse(text, str(path))
 
 
+def overridden(settings: Settings, section: str, values: Mapping[str, Any]) -> Settings:
+    """`settings` with those `values` of a section that are not None, as flags give them."""
+    given = {name: value for name, value in values.items() if value is not None}
+    old = getattr(settings, section)
+    new = type(old).model_validate({**old.model_dump(exclude_unset=True), **given})
+    return settings.model_copy(update={section: new})
+
+
 def parse(text: str, place: str) -> Settings:
     """Settings from TOML `text`; `place` is named in errors."""
     return strict(Settings, text, place)
-
-
-def strict(kind: type[Model], text: str, place: str) -> Model:
-    """A `kind` from TOML `text`. Raises `SettingsError` with `place`, line and nearest match."""
-    try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(
-            f"{place}: not valid TOML: {error}", hint="see https://toml.io for the format"
-        ) from None
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        loc = [str(part) for part in problem["loc"] if isinstance(part, str)]
-        message, hint = _explain(kind, dict(problem), loc)
-        more = error.error_count() - 1
-        also = f" (and {more} more)" if more else ""
-        raise SettingsError(f"{place}:{_line(text, loc)}: {message}{also}", hint=hint) from None
-
-
-def strict_file(kind: type[Model], path: Path) -> Model:
-    """The same from a file. Raises `StorageError` too."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise StorageError(f"{path}: cannot be read: {error}", hint="check the path") from None
-    return strict(kind, text, str(path))
-
-
-def _explain(kind: type[BaseModel], problem: dict[str, Any], loc: list[str]) -> tuple[str, str]:
-    name = ".".join(loc)
-    if problem["type"] == "extra_forbidden":
-        known = _known_keys(kind, loc[:-1])
-        near = difflib.get_close_matches(loc[-1], known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
-        return f"unknown setting {name}", hint
-    if problem["type"] == "missing":
-        return f"{name} is missing", f"add {loc[-1]} = ..."
-    return (
-        f"{name}: {problem['msg']}, not {problem['input']!r}",
-        "docs/reference/settings.md and the comments in the file say what it takes",
-    )
-
-
-def _known_keys(kind: Any, section: list[str]) -> list[str]:
-    for part in section:
-        tables = get_origin(kind) is dict  # its keys are names that the user gives
-        kind = get_args(kind)[1] if tables else kind.model_fields[part].annotation
-        if type(None) in get_args(kind):  # a table that may be left out
-            kind = get_args(kind)[0]
-    return sorted(kind.model_fields)
-
-
-def _line(text: str, loc: list[str]) -> int:
-    """The line of the key `loc`, or of its section, or 1."""
-    section, best = "", 1
-    wanted = ".".join(loc[:-1])
-    for number, line in enumerate(text.splitlines(), 1):
-        if header := re.match(r"\s*\[([^\]]+)\]", line):
-            section = header[1].strip().replace('"', "")
-            if section in (wanted, loc[0], loc[-1]):
-                best = number
-        elif section == wanted and re.match(rf"\s*[\"']?{re.escape(loc[-1])}[\"']?\s*=", line):
-            return number
-    return best

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ from residency.errors import StorageError
 from residency.types import Conversation, Message
 
 SPLITS = ("train", "validation", "test")
+FROM_TRAFFIC = "traffic.jsonl"
+"""Rows beside the data file that `residency data build --from traffic` leaves in the workspace."""
 
 
 def message_from(value: Mapping[str, Any]) -> Message:
@@ -29,15 +31,18 @@ def write_conversations(path: Path, conversations: Iterable[Conversation]) -> No
 
 def read_conversations(path: Path) -> list[Conversation]:
     """What `write_conversations` wrote. Raises `StorageError` where the file is damaged."""
-    found = []
+    return list(stream_conversations(path))
+
+
+def stream_conversations(path: Path) -> Iterator[Conversation]:
+    """The same one by one, so that a large data set needs no more memory than a small one."""
     try:
         with path.open(encoding="utf-8") as file:
             for line in file:
                 row = json.loads(line)
                 messages = tuple(message_from(m) for m in row["messages"])
-                found.append(Conversation(messages=messages, source=row["source"]))
+                yield Conversation(messages=messages, source=row["source"])
     except (OSError, ValueError, KeyError) as error:
         raise StorageError(
             f"{path}: damaged data set ({error})", hint="run: residency run"
         ) from error
-    return found

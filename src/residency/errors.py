@@ -7,6 +7,7 @@ ResidencyError                1   a fault of ours, unless a subclass says otherw
 │   └── ModelError            3   a base model that cannot be used
 ├── StorageError              3   no room, no right to write, a damaged store
 ├── MissingError              4   something that this machine lacks; the hint installs it
+│   └── OutOfMemory           4   memory, when there was none left to do the work
 ├── RefusedError              2   the honest answer is no
 │   ├── FingerprintError      2   a build no longer answers as the model before it did
 │   └── EgressRefused         2   a connection that may not leave this machine
@@ -60,6 +61,10 @@ class MissingError(ResidencyError):
     exit_code = 4
 
 
+class OutOfMemory(MissingError):
+    pass
+
+
 class RefusedError(ResidencyError):
     exit_code = 2
 
@@ -85,7 +90,11 @@ class EngineLoadError(EngineError):
 
 
 class EngineUnavailable(EngineError):
-    pass
+    """`retry_after` is how many seconds it asks to be left alone, where it says so."""
+
+    def __init__(self, message: str, *, hint: str = "", retry_after: float | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
 
 
 class EngineLost(EngineUnavailable):

@@ -2,12 +2,15 @@
 
 For a few conversations of the validation split it holds the rendered token ids, the token that
 ends a turn, the digest of the chat template, and the forty likeliest next tokens at three places of
-each right answer. It is taken on the adapter, the merged model, each build and the running engine;
-`compare` stops the chain at the first step that changed more than it may.
+each right answer and at three of the prompt before it. A specialist is so sure of its answers that
+a tensor of zeros may not show in them; of what a person writes next it is never sure. The
+fingerprint is taken on the adapter, the merged model, each build and the running engine; `compare`
+stops the chain at the first step that changed more than it may.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -15,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from residency.conversations import read_conversations
+from residency.conversations import stream_conversations
 from residency.errors import DataError, FingerprintError, StorageError
 from residency.hardware import one_torch_thread
 from residency.store import sha256_text
@@ -28,6 +31,7 @@ FILE_NAME = "fingerprint.json"
 PROBES = 4
 TOP = 40
 PLACES = 3
+"""In an answer, and as many in its prompt."""
 # Answers may be long; each place costs the engine one pass over all that comes before it.
 ANSWER_TOKENS = 64
 _DECIMALS = 5
@@ -109,11 +113,16 @@ def read_fingerprint(path: Path) -> Fingerprint:
 
 
 def probes(dataset: Path) -> list[Conversation]:
-    """The conversations that fingerprints are taken with: the first of the validation split."""
+    """The conversations that fingerprints are taken with: the first of the validation split whose
+    answer is text. A call of a tool is written by each engine in its own way."""
     path = dataset / "validation.jsonl"
-    found = read_conversations(path)[:PROBES]
+    spoken = (c for c in stream_conversations(path) if "tool_calls" not in c.messages[-1].extra)
+    found = list(itertools.islice(spoken, PROBES))
     if not found:
-        raise DataError(f"{path}: no conversation to probe with", hint="give more data")
+        raise DataError(
+            f"{path}: no conversation to probe with, that is, none that ends with text",
+            hint="give more data",
+        )
     return found
 
 
@@ -154,9 +163,11 @@ def _torch_places(model: Any, ids: tuple[int, ...], start: int) -> tuple[Place, 
 
 
 def _lengths(start: int, end: int) -> list[int]:
-    """Where to look: evenly from before an answer's first token to after its last one."""
+    """Where to look: evenly in the prompt, and from before an answer's first token to after its
+    last one."""
     span = min(end - start, ANSWER_TOKENS)
-    return sorted({start + round(i * span / (PLACES - 1)) for i in range(PLACES)})
+    prompt = {max(1, start * i // (PLACES + 1)) for i in range(1, PLACES + 1)}
+    return sorted(prompt | {start + round(i * span / (PLACES - 1)) for i in range(PLACES)})
 
 
 def make_place(length: int, top: Sequence[tuple[int, float]]) -> Place:
@@ -271,17 +282,17 @@ def _first_change(mine: tuple[int, ...], its: tuple[int, ...]) -> str:
 
 
 def divergence(reference: Fingerprint, other: Fingerprint) -> float:
-    """Mean Kullback-Leibler divergence KL(reference || other) over all places, in nats a token.
+    """Mean Kullback-Leibler divergence KL(reference || other) over the places that both have (an
+    older residency looked at fewer), in nats a token.
 
     It is taken over the reference's forty likeliest tokens, with all others as one (so it is a
     lower bound of the full one). A token that the other's forty lack counts as the least of those.
     llama.cpp judges quantization by the same measure (`llama-perplexity --kl-divergence`).
     """
-    found = [
-        _place_divergence(mine, its)
-        for one, two in zip(reference.probes, other.probes, strict=True)
-        for mine, its in zip(one.places, two.places, strict=True)
-    ]
+    found = []
+    for one, two in zip(reference.probes, other.probes, strict=True):
+        its = {place.length: place for place in two.places}
+        found += [_place_divergence(p, its[p.length]) for p in one.places if p.length in its]
     return sum(found) / len(found)
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import dataclasses
 import os
+import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import psutil
+
+_M_MMAP_THRESHOLD = -3  # of mallopt, in malloc.h
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,6 +55,17 @@ def calm_openmp() -> None:
     With the default count one busy neighbour slows training on two cores tenfold (docs/log.md).
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+
+def compact_heap() -> None:
+    """Have glibc map each block of a megabyte or more by itself, and give it back when it is freed.
+
+    Torch asks for aligned blocks, and glibc up to 2.37 puts no such block into the hole that one of
+    its size left: a step of LoRA on SmolLM2 took 4.1 GB in place of 3.1. Mapping costs a tenth to a
+    fifth of the speed, so it is for when memory is short.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 1 << 20)
 
 
 def usable_cores() -> int:

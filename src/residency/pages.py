@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -19,3 +20,9 @@ def template(package: str, name: str, **filters: Callable[..., Any]) -> jinja2.T
     )
     environment.filters.update(filters)
     return environment.get_template(name)
+
+
+def round_step(top: float, most: int) -> float:
+    """1, 2 or 5 times a power of ten, so that at most `most` steps reach `top` (above 0)."""
+    least = 10.0 ** math.floor(math.log10(top / most))
+    return next(step for n in (1, 2, 5, 10) if (step := n * least) * most >= top)

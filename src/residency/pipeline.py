@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from residency import hardware, releases
 from residency.builds import BASE, F16, read_build
 from residency.config import Settings
-from residency.conversations import read_conversations
+from residency.conversations import FROM_TRAFFIC, read_conversations
 from residency.errors import DataError
 from residency.progress import say
 from residency.sealed import seal
@@ -26,6 +26,7 @@ from residency.store import (
     sha256_text,
     stage_key,
     storage_errors,
+    write_atomic,
 )
 from residency.types import Artifact, Rate, Record, Release, Verdict, to_json
 
@@ -36,10 +37,29 @@ if TYPE_CHECKING:
 STAGES = ("data", "train", "export", "gate")
 # What a stage's result depends on beside its own package. Pages and verbs are not among it.
 _BELOW = {
+    "label": ("data", "types"),
     "data": ("models", "conversations", "types"),
-    "train": ("models", "conversations", "types", "fingerprint"),
+    "train": (
+        "models",
+        "conversations",
+        "types",
+        "fingerprint",
+        "general",
+        "refusals",
+        "repetition",
+        "words",
+    ),
     "export": ("models", "conversations", "types", "fingerprint", "engines"),
-    "gate": ("models", "conversations", "types", "fingerprint", "engines", "words"),
+    "gate": (
+        "models",
+        "conversations",
+        "types",
+        "fingerprint",
+        "engines",
+        "general",
+        "refusals",
+        "words",
+    ),
 }
 
 
@@ -65,6 +85,10 @@ class Chain:
 
     def run(self, last: str = STAGES[-1]) -> list[Outcome]:
         """Run the stages up to `last`, and release what the gate lets out."""
+        if last != "data":
+            from residency.train.contradictions import check_all
+
+            check_all(self.settings)
         hardware.calm_openmp()
         with self.store.writing():
             for stage in STAGES[: STAGES.index(last) + 1]:
@@ -75,20 +99,59 @@ class Chain:
         """The record of a stage that this chain has run or found."""
         return next(o.record for o in self.outcomes if o.stage == stage)
 
-    def _data(self) -> None:
+    def label(self) -> Outcome:
+        """Have the teacher answer what has no answer, and nothing else."""
+        with self.store.writing():
+            self._label(self._data_file())
+        return self.outcomes[-1]
+
+    def _data_file(self) -> Path:
         file = (self.workspace / self.settings.data.file).resolve()
         if not file.is_file():
             raise DataError(
                 f"{file}: there is no such file",
                 hint="data.file in residency.toml is relative to the workspace",
             )
+        return file
+
+    def _label(self, file: Path) -> Artifact:
+        """The rows of `file` with the answers that it lacks."""
+        from residency.data import label
+
+        teacher = self.settings.train.teacher
+        label.check(teacher, sealed=self.settings.sealed)
+        assert teacher is not None
+        kept = self.store.root / "teacher.jsonl"
+
+        def work(out: Draft) -> Record:
+            given = label.Inputs(file=file, journal=kept)
+            return label.run(given, teacher, self.settings.data, out)
+
+        # Neither how fast it is asked nor for how much changes an answer.
+        section = teacher.model_dump(exclude={"budget", "concurrency", "timeout", "key_variable"})
+        section["map"] = self.settings.data.map
+        self._step("label", {"file": sha256_file(file)}, section, 0, work)
+        return self.store.output(self.done("label"), "labelled")
+
+    def _data(self) -> None:
+        file = self._data_file()
         base = self.base()
+        labelled = None
+        if self.settings.train.method == "distill" and self.settings.train.teacher:
+            labelled = self._label(file)
+            (file,) = labelled.path.iterdir()
         inputs = {"file": sha256_file(file), "base": base.digest}
+        if labelled:
+            inputs["labelled"] = labelled.digest
+        more = self.workspace / FROM_TRAFFIC
+        if more.is_file():
+            inputs["traffic"] = sha256_file(more)
 
         def work(out: Draft) -> Record:
             from residency.data import stage
 
-            return stage.run(stage.Inputs(file=file, base=base), self.settings.data, out)
+            given = stage.Inputs(file=file, base=base, added=more if more.is_file() else None)
+            return stage.run(given, self.settings.data, out)
 
         section = self.settings.data.model_dump()
         self._step("data", inputs, section, self.settings.data.seed, work)
@@ -99,24 +162,45 @@ class Chain:
         dataset, base = self._dataset(), self.base()
         gate.check(dataset.path, self.settings.gate)
         inputs = {"dataset": dataset.digest, "base": base.digest}
+        teacher, corpus = self._teacher(), self._corpus()
+        if teacher:
+            inputs["teacher"] = teacher.digest
+        if corpus:
+            inputs["corpus"] = sha256_file(corpus)
 
         def work(out: Draft) -> Record:
             from residency.train import stage
 
-            return stage.run(stage.Inputs(dataset=dataset, base=base), self.settings.train, out)
+            given = stage.Inputs(dataset=dataset, base=base, teacher=teacher, corpus=corpus)
+            return stage.run(given, self.settings.train, out)
 
-        section = self.settings.train.model_dump()
+        # The teacher's answers are in the data set, however they were asked for.
+        section = self.settings.train.model_dump(exclude={"teacher"})
         self._step("train", inputs, section, self.settings.train.seed, work)
+        self._show_training()
+
+    def _show_training(self) -> None:
+        """Put the page of how training went where a person looks for it."""
+        from residency.train import page
+
+        record = self.done("train")
+        found = page.read(self.store.output(record, "diagnosis").path)
+        names = {"name": self.settings.name, "base": self.base_name}
+        write_atomic(self.training_page, page.render(found, record.figures, names))
+
+    @property
+    def training_page(self) -> Path:
+        return self.workspace / "reports" / "training.html"
 
     def _export(self) -> None:
         dataset, base = self._dataset(), self.base()
-        adapter = self.store.output(self.done("train"), "adapter")
-        inputs = {"dataset": dataset.digest, "adapter": adapter.digest, "base": base.digest}
+        trained = self.trained()
+        inputs = {"dataset": dataset.digest, trained.kind: trained.digest, "base": base.digest}
 
         def work(out: Draft) -> Record:
             from residency.export import stage
 
-            given = stage.Inputs(dataset=dataset, adapter=adapter, base=base)
+            given = stage.Inputs(dataset=dataset, trained=trained, base=base)
             return stage.run(given, self.settings.export, out)
 
         section = self.settings.export.model_dump(exclude={"signing_key"})
@@ -140,7 +224,7 @@ class Chain:
                 dataset=dataset,
                 builds=builds,
                 name=self.settings.name,
-                base=self.settings.model.base,
+                base=self.base_name,
                 engine=self.settings.engine,
                 workspace=self.workspace,
                 recorded=recorded,
@@ -178,14 +262,45 @@ class Chain:
 
     def base(self) -> BaseModel:
         """The base model: a path is looked for in the workspace first."""
+        from residency.models.base import from_nothing
+
+        if self.settings.train.method == "scratch":
+            return from_nothing()
+        return self._resolved(self.settings.model.base)
+
+    @property
+    def base_name(self) -> str:
+        """What the base model is called, where there is one."""
+        scratch = self.settings.train.method == "scratch"
+        return "none (from scratch)" if scratch else self.settings.model.base
+
+    def _teacher(self) -> BaseModel | None:
+        """The model whose probabilities are learnt."""
+        name = self.settings.train.teacher_model
+        return self._resolved(name) if name else None
+
+    def _resolved(self, name: str) -> BaseModel:
         from residency.models.base import resolve
 
-        name = self.settings.model.base
         local = self.workspace / name
         return resolve(str(local) if local.exists() else name)
 
+    def _corpus(self) -> Path | None:
+        name = self.settings.train.corpus
+        if not name:
+            return None
+        path = (self.workspace / name).resolve()
+        if not path.is_file():
+            raise DataError(f"{path}: there is no such file", hint="see [train] corpus")
+        return path
+
     def _dataset(self) -> Artifact:
         return self.store.output(self.done("data"), "dataset")
+
+    def trained(self) -> Artifact:
+        """What training left: an adapter, or a whole model."""
+        record = self.done("train")
+        return self.store.output(record, "adapter" if "adapter" in record.outputs else "model")
 
     def builds(self) -> dict[str, Artifact]:
         """The builds that the export stage left, the base model's first."""
@@ -238,7 +353,7 @@ class Chain:
         release = Release(
             name=name,
             model=self.settings.name,
-            base=self.settings.model.base,
+            base=self.base_name,
             build=read_build(builds[chosen].path),
             artifact=builds[chosen].digest,
             system=self.settings.data.system,

@@ -126,6 +126,13 @@ class Detector:
         )
 
 
+def repeats(text: str) -> bool:
+    """Whether `text`, which is whole, comes to repeat itself."""
+    detector = Detector()
+    pieces = (text[start : start + _STEP] for start in range(0, len(text), _STEP))
+    return any(detector.feed(piece) for piece in pieces)
+
+
 def _periods(text: str) -> Iterator[int]:
     """Distances at which the last characters of `text` stood before, the nearest first."""
     if len(text) < 2 * _PROBE:

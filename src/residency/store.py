@@ -111,6 +111,17 @@ def write_atomic(path: Path, text: str, *, mode: int = 0o666) -> None:
         draft.replace(path)
 
 
+def whole_lines(path: Path) -> list[str]:
+    """The lines of a file that grows line by line, none where there is no file. A last one that a
+    kill cut off is taken away."""
+    if not path.exists():
+        return []
+    *lines, last = path.read_text(encoding="utf-8").split("\n")
+    if last:
+        write_atomic(path, "".join(line + "\n" for line in lines))
+    return lines
+
+
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock file `path`; waits for the process that holds it. For short work."""

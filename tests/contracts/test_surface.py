@@ -20,12 +20,35 @@ VERBS = {
     "ask": ["--json", "--stream", "--workspace", "TEXT"],
     "audit": ["--json", "--workspace"],
     "chat": ["--json", "--workspace"],
-    "data build": ["--json", "--workspace"],
+    "compare": [
+        "--file",
+        "--json",
+        "--key-variable",
+        "--model",
+        "--timeout",
+        "--workspace",
+        "FIRST",
+        "SECOND",
+    ],
+    "data build": ["--from", "--json", "--unrated", "--workspace"],
     "data check": ["--json", "--workspace", "FILE"],
+    "data label": ["--json", "--workspace"],
     "data preview": ["--count", "--json", "--workspace"],
+    "data review": ["--count", "--json", "--workspace", "FILE"],
     "decide": ["--answers", "--compare", "--json", "--memo", "--prices", "--workspace"],
+    "explain": ["--examples", "--exchange", "--json", "--model", "--workspace", "TEXT"],
     "export": ["--json", "--workspace"],
-    "fit": ["--context", "--json", "--level", "--slots", "--train", "--workspace", "MODEL"],
+    "fit": [
+        "--batch",
+        "--context",
+        "--json",
+        "--level",
+        "--parallel",
+        "--rank",
+        "--train",
+        "--workspace",
+        "MODEL",
+    ],
     "gate": ["--json", "--workspace"],
     "gc": ["--json", "--workspace", "--yes"],
     "init": ["--json", "--recipe", "--workspace", "DIRECTORY"],
@@ -50,13 +73,24 @@ VERBS = {
     "release rollback": ["--json", "--workspace"],
     "release show": ["--json", "--workspace", "NAME"],
     "release verify": ["--json", "--key", "--workspace", "NAME"],
-    "run": ["--json", "--workspace", "STAGE"],
+    "run": [
+        "--epochs",
+        "--json",
+        "--learning-rate",
+        "--method",
+        "--rank",
+        "--workspace",
+        "STAGE",
+    ],
     "serve": ["--json", "--port", "--release", "--workspace"],
     "setup": ["--json", "--list", "--workspace", "NAME"],
+    "top": ["--json", "--once", "--seconds", "--url", "--workspace"],
     "traffic erase": ["--json", "--workspace", "SUBJECT"],
     "traffic import": ["--json", "--map", "--workspace", "FILES"],
     "traffic report": ["--json", "--since", "--tag", "--workspace"],
-    "train": ["--json", "--workspace"],
+    "train": ["--epochs", "--json", "--learning-rate", "--method", "--rank", "--workspace"],
+    "watch rules": ["--json", "--workspace", "FOLDER"],
+    "watch report": ["--json", "--since", "--workspace"],
 }
 
 
@@ -82,7 +116,7 @@ def test_the_verbs_and_their_flags_are_these() -> None:
 def test_every_verb_leads_to_a_function() -> None:
     from importlib import import_module
 
-    source = (ROOT / "src/residency/cli.py").read_text()
+    source = "".join(p.read_text() for p in (ROOT / "src/residency/cli").glob("*.py"))
     import re
 
     targets = re.findall(r'"(\w+)\.(\w+)"', source)

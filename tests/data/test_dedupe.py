@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from residency.data.dedupe import canonical, compared, drop_repeated
+from residency.data.dedupe import compared, drop_repeated
+from residency.near_duplicates import canonical
 from residency.types import Conversation, Message
 from tests.data.rows import row
 

@@ -83,3 +83,17 @@ def test_data_that_cannot_be_learnt(
     with pytest.raises(DataError, match=words):
         _run(file, base, tmp_path)
     assert not (tmp_path / ".residency" / "objects").exists()
+
+
+def test_a_long_talk_loses_its_oldest_turns(base: BaseModel, tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "long " * 200}, {"role": "assistant", "content": "yes"}]
+    asked = [{"role": "user", "content": "And Friday?"}, {"role": "assistant", "content": "no"}]
+    file = _write(tmp_path / "d.jsonl", PAIRS)
+    with file.open("a") as more:
+        more.write("\n" + json.dumps({"messages": [*turns, *asked]}))
+    record = _run(file, base, tmp_path, max_tokens=150)
+    assert (record.figures["shortened"], record.figures["too_long"]) == (1, 0)
+    folder = Store(tmp_path).output(record, "dataset").path
+    rows = [row for side in SPLITS for row in read_conversations(folder / f"{side}.jsonl")]
+    (kept,) = (row for row in rows if row.question == "And Friday?")
+    assert [message.role for message in kept.messages] == ["user", "assistant"]

@@ -30,6 +30,16 @@ def test_run_again_redoes_nothing(chain) -> None:
     assert [s["outputs"] for s in again["stages"]] == [s["outputs"] for s in first["stages"]]
 
 
+def test_the_training_page_comes_where_nothing_is_trained_too(chain) -> None:
+    folder, _ = chain
+    page = folder / "reports" / "training.html"
+    page.unlink()
+    said = json.loads(residency("train", "--workspace", folder, "--json").stdout)
+    assert said["stages"][-1]["cached"]
+    assert Path(said["page"]) == page.resolve()
+    assert "tiny-desk: did it learn?" in page.read_text()
+
+
 def test_an_adapter_says_nothing_that_changes_from_run_to_run(chain) -> None:
     """peft keeps the modules as a set, whose order is another one in each process."""
     folder, _ = chain

@@ -3,12 +3,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from typing import Any, TypeVar
 
 import aiohttp
 import pytest
 
-from residency.engines.client import EngineClient, engine_errors
+from residency.engines.client import EngineClient, Load, engine_errors
 from residency.engines.llama_cpp import LlamaCpp
 from residency.errors import EngineError, EngineRejected, EngineTimeout, EngineUnavailable
 from residency.models.base import BaseModel
@@ -197,6 +198,23 @@ def test_props_and_health_of_the_real_engine(engine: LlamaCpp) -> None:
     assert props["default_generation_settings"]["n_ctx"] == engine.spec.context
     assert "<|im_start|>" in props["chat_template"]
     assert asking(engine, lambda client: client.health())
+
+
+def test_the_load_of_an_engine(engine: LlamaCpp, fake: FakeEngine) -> None:
+    async def look(client: EngineClient) -> tuple[Load | None, Load | None]:
+        await client.chat({"messages": FOUR_WORDS, "max_tokens": 2})
+        idle = await client.load()
+        stream = client.chat_stream({"messages": FOUR_WORDS, "max_tokens": 200})
+        async with aclosing(stream):
+            await anext(stream)
+            return idle, await client.load()
+
+    idle, busy = asking(engine, look)
+    assert idle and busy
+    assert idle.slots == engine.spec.slots
+    assert idle.cache and 0 < idle.cache < 1
+    assert busy.busy >= 1
+    assert asking(fake, lambda client: client.load()) is None  # it does not say
 
 
 def test_same_seed_same_answer(engine: LlamaCpp) -> None:

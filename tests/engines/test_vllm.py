@@ -6,21 +6,26 @@ import asyncio
 import contextlib
 import os
 import signal
+import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import psutil
 import pytest
 
+from residency import fingerprint
 from residency.engines import environments
 from residency.engines.base import EngineSpec
-from residency.engines.client import EngineClient
-from residency.engines.vllm import Vllm, reason_in
+from residency.engines.client import EngineClient, Load
+from residency.engines.vllm import Vllm, VllmClient, reason_in
 from residency.errors import EngineLoadError, EngineRejected, MissingError
 from residency.models.base import BaseModel
-from residency.types import Message
+from residency.models.chat import load_tokenizer
+from residency.types import Conversation, Message
 from tests.engines.processes import eventually, gone
+from tests.specialist import conversations
 
 real = pytest.mark.skipif(
     not environments.VLLM.ready, reason="vLLM is not installed: residency setup vllm"
@@ -35,6 +40,40 @@ def test_without_its_environment_vllm_is_missing(
     with pytest.raises(MissingError) as caught:
         Vllm(EngineSpec(model=tmp_path, alias="x")).start()
     assert caught.value.hint == "install it with: residency setup vllm"
+
+
+METRICS = b"""# TYPE vllm:num_requests_running gauge
+vllm:num_requests_running{engine="0",model_name="x"} 3.0
+vllm:num_requests_waiting{engine="0",model_name="x"} 9.0
+vllm:kv_cache_usage_perc{engine="0",model_name="x"} 0.125
+"""
+
+
+def test_its_load_is_read_from_its_metrics() -> None:
+    class Told(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            assert self.path == "/metrics"
+            self.send_response(200)
+            self.send_header("content-length", str(len(METRICS)))
+            self.end_headers()
+            self.wfile.write(METRICS)
+
+        def log_message(self, *_: object) -> None: ...
+
+    async def ask(port: int) -> Load | None:
+        async with VllmClient(f"http://127.0.0.1:{port}", "key") as client:
+            return await client.load()
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Told)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        found = asyncio.run(ask(server.server_address[1]))
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    assert found == Load(slots=None, busy=3, cache=0.125)
 
 
 @pytest.fixture
@@ -97,6 +136,27 @@ def test_vllm_answers_is_left_and_ends_with_all_its_processes(base: BaseModel) -
         assert eventually(lambda: not engine.alive(), seconds=120)
         assert eventually(lambda: all(map(gone, family)))
         assert "ended" in engine.last_words()
+
+
+@real
+@pytest.mark.slow
+def test_its_fingerprint_is_that_of_transformers(base: BaseModel) -> None:
+    """What the gate asks before it asks anything else. vLLM computes in bfloat16 here."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(base.path, dtype=torch.float32)
+    probes = conversations()[:2]
+    trained = fingerprint.take_torch(model, load_tokenizer(base.path), probes)
+    with Vllm(EngineSpec(model=base.path, alias="base", context=512, slots=1)) as engine:
+        served = asyncio.run(_fingerprint(engine, probes))
+    assert len(served.probes[0].places[0].ids) == fingerprint.TOP
+    fingerprint.compare(trained, served, step="serving", tolerance=0.02)
+
+
+async def _fingerprint(engine: Vllm, probes: Sequence[Conversation]) -> fingerprint.Fingerprint:
+    async with engine.client(120) as client:
+        return await fingerprint.take_engine(client, probes)
 
 
 def processes(engine: Vllm) -> list[int]:

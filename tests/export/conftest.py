@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from residency.config import ExportSettings
+from residency import fingerprint
+from residency.builds import read_build
+from residency.config import EngineSettings, ExportSettings
 from residency.export import stage
+from residency.gate.answers import Asked
+from residency.gate.ask import Questions, ask
 from residency.store import Store
 from residency.types import Record
 from tests.specialist import Specialist
@@ -26,8 +30,16 @@ class Exported:
 def export(workspace: Path, given: Specialist, settings: ExportSettings) -> Exported:
     store = Store(workspace)
     draft = store.open("export", "key", inputs={}, settings=settings.model_dump(), seed=0)
-    inputs = stage.Inputs(dataset=given.dataset, adapter=given.adapter, base=given.base)
+    inputs = stage.Inputs(dataset=given.dataset, trained=given.adapter, base=given.base)
     return Exported(store=store, record=stage.run(inputs, settings, draft))
+
+
+def asked(folder: Path, given: Specialist, kept: Path) -> list[Asked]:
+    """What the gate gets of a build, after it has checked the engine's fingerprint."""
+    probes = fingerprint.probes(given.dataset.path)
+    questions = Questions(file=kept, conversations=probes, max_tokens=8)
+    engine = EngineSettings(context=512, slots=1)
+    return ask(folder, read_build(folder), [questions], probes, engine)
 
 
 @pytest.fixture(scope="session")

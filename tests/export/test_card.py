@@ -20,7 +20,7 @@ from tests.specialist import Specialist
 
 
 def given(specialist: Specialist) -> Inputs:
-    return Inputs(dataset=specialist.dataset, adapter=specialist.adapter, base=specialist.base)
+    return Inputs(dataset=specialist.dataset, trained=specialist.adapter, base=specialist.base)
 
 
 @pytest.mark.parametrize("name", ["merged", "f16", "Q4_K_M"])

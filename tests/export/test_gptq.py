@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from residency.config import ExportSettings, parse
-from residency.engines.environments import GPTQ
+from residency.engines.environments import GPTQ, VLLM
 from residency.errors import MissingError, ModelError, SettingsError
 from residency.export.gptq import group_size, make
 from residency.fingerprint import compare, read_fingerprint
 from residency.models.chat import load_tokenizer
-from tests.export.conftest import Exported, export
+from tests.export.conftest import Exported, asked, export
 from tests.specialist import Specialist, conversations
 
 
@@ -66,3 +66,6 @@ def test_a_gptq_build_is_small_and_says_what_the_merged_model_says(
         read_fingerprint(made.folder(name) / "fingerprint.json") for name in ("merged", "gptq")
     )
     assert compare(reference, taken, step="gptq", tolerance=1.0) > 0
+    if VLLM.ready:
+        (found,) = asked(folder, specialist, tmp_path / "answers.jsonl")
+        assert len(found.answers) == 4 and all(answer.tokens for answer in found.answers)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from residency.models.gguf_file import read_header
 from tests.export.conftest import Exported
 from tests.specialist import Specialist
 
+WEIGHTS = "adapter_model.safetensors"
 BODY = {
     "messages": [{"role": "user", "content": "Hello"}],
     "max_tokens": 6,
@@ -66,3 +68,31 @@ def test_an_adapter_of_embeddings_is_refused(specialist: Specialist, tmp_path: P
     save_file(weights, folder / "adapter_model.safetensors")
     with pytest.raises(ModelError, match="embedding_A is no factor of a linear layer"):
         write_lora(specialist.base.path, folder, tmp_path / "adapter.gguf", "small")
+
+
+def test_rslora_divides_by_the_root_of_the_rank(specialist: Specialist, tmp_path: Path) -> None:
+    folder = configured(tmp_path, specialist, use_rslora=True)
+    write_lora(specialist.base.path, folder, tmp_path / "adapter.gguf", "small")
+    # llama.cpp divides alpha by the rank, which is 4.
+    assert read_header(tmp_path / "adapter.gguf").metadata["adapter.lora.alpha"] == 8 * 2
+
+
+def test_dora_is_refused(specialist: Specialist, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = configured(tmp_path, specialist, use_dora=True)
+    weights = load_file(folder / "adapter_model.safetensors")
+    name = next(name for name in weights if name.endswith("lora_B.weight"))
+    magnitude = name.replace("lora_B.weight", "lora_magnitude_vector")
+    save_file({**weights, magnitude: weights[name][:, 0].contiguous()}, folder / WEIGHTS)
+    with pytest.raises(ModelError, match="DoRA scales the weights"):
+        write_lora(specialist.base.path, folder, tmp_path / "adapter.gguf", "small")
+
+
+def configured(place: Path, given: Specialist, **changes: object) -> Path:
+    """A copy of the adapter, with another configuration."""
+    folder = place / "adapter"
+    shutil.copytree(given.adapter.path, folder)
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    return folder

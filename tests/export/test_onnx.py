@@ -11,7 +11,7 @@ from residency.config import ExportSettings
 from residency.errors import ModelError
 from residency.export.onnx import make
 from residency.store import digest_of
-from tests.export.conftest import Exported, export
+from tests.export.conftest import Exported, asked, export
 from tests.specialist import Specialist
 
 FORMS = ("onnx-fp32", "onnx-int4")
@@ -39,6 +39,15 @@ def test_a_build_says_what_it_is(exported: Exported, name: str) -> None:
     assert build.digest == digest_of(folder / "model")
     assert build.size == sum(file.stat().st_size for file in (folder / "model").iterdir())
     assert build.fingerprint == fingerprint.read_fingerprint(folder / "fingerprint.json").digest
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FORMS)
+def test_the_gate_asks_it(
+    exported: Exported, specialist: Specialist, tmp_path: Path, name: str
+) -> None:
+    (found,) = asked(exported.folder(name), specialist, tmp_path / "answers.jsonl")
+    assert len(found.answers) == 4 and all(answer.tokens for answer in found.answers)
 
 
 @pytest.mark.slow

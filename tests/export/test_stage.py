@@ -2,24 +2,27 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
 import pytest
 
 from residency import fingerprint
+from residency.builds import Training, write_training
 from residency.config import ExportSettings, Level
 from residency.engines.base import EngineSpec
 from residency.engines.client import EngineClient
 from residency.engines.llama_cpp import LlamaCpp
-from residency.errors import FingerprintError
+from residency.errors import FingerprintError, ModelError
 from residency.export import stage
 from residency.models.base import BaseModel
+from residency.models.chat import load_tokenizer
 from residency.models.gguf_file import read_header
 from residency.store import digest_of, sha256_file
 from residency.types import Artifact
 from tests.export.conftest import Exported, export
-from tests.specialist import Specialist, make, make_adapter
+from tests.specialist import Specialist, make, make_adapter, make_base
 
 LEVELS = ("Q8_0", "Q5_K_M", "Q4_K_M")
 BUILDS = ("base-f16", "f16", *LEVELS)
@@ -106,9 +109,47 @@ def test_an_adapter_that_is_not_the_trained_one_stops_at_the_merge(
         dataset=specialist.dataset,
         adapter=Artifact(path=folder, kind="adapter", digest=""),
     )
-    with pytest.raises(FingerprintError, match="merging the adapter: log-probabilities"):
+    with pytest.raises(FingerprintError, match="merging what was trained: log-probabilities"):
         export(tmp_path / "workspace", swapped, ExportSettings(levels=[]))
     assert not list((tmp_path / "workspace" / ".residency").rglob("records/*"))
+
+
+def test_a_model_that_was_trained_whole_is_taken_as_it_is(
+    specialist: Specialist, tmp_path: Path
+) -> None:
+    """Other weights than the base model's, with no adapter between them."""
+    whole = trained_whole(tmp_path / "whole", specialist)
+    made = export(tmp_path / "workspace", whole, ExportSettings(levels=[]))
+    assert set(made.record.outputs) == {"base-f16", "merged", "f16"}
+    assert made.record.figures["divergence"]["merged"] < 0.001
+    assert "| training | all weights; its model's digest" in (
+        made.folder("f16") / "README.md"
+    ).read_text(encoding="utf-8")
+    one, two = (
+        fingerprint.read_fingerprint(made.folder(name) / "fingerprint.json")
+        for name in ("f16", "base-f16")
+    )
+    assert fingerprint.divergence(one, two) > stage.TOLERANCE["Q4_K_M"]
+
+
+def test_a_whole_model_has_no_adapter_to_export(specialist: Specialist, tmp_path: Path) -> None:
+    whole = trained_whole(tmp_path / "whole", specialist)
+    with pytest.raises(ModelError, match="made no adapter but a whole model"):
+        export(tmp_path / "workspace", whole, ExportSettings(also=["lora"]))
+
+
+def trained_whole(folder: Path, given: Specialist) -> Specialist:
+    """What training leaves that made no adapter: a model folder with fingerprint and words."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = make_base(folder, given.base.path, seed=6).path
+    plain = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    probes = fingerprint.probes(given.dataset.path)
+    taken = fingerprint.take_torch(plain, load_tokenizer(model), probes)
+    fingerprint.write_fingerprint(model, taken)
+    write_training(model, Training(method="full", words="all weights"))
+    return replace(given, adapter=Artifact(path=model, kind="model", digest="d"))
 
 
 def test_a_file_without_the_template_is_named(exported: Exported, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from residency.cli import main
+from residency.models.formats import GGUF
 
 
 def fit(*arguments: str) -> Result:
@@ -39,6 +40,22 @@ def test_training_has_its_own_parts(method: str) -> None:
     ]
     assert ("adapter" in parts) == (method != "full")
     assert {"weights", "gradients", "optimizer", "activations"} <= set(parts)
+
+
+def test_training_that_does_not_fit_is_led_down_the_ladder() -> None:
+    needed = json.loads(fit("135M", "--train", "lora", "--batch", "1024", "--json").stdout)
+    assert not needed["fits"]
+    flags = needed["try"].partition(" (")[0].split()
+    assert flags[:2] == ["--train", "lora"]
+    assert fit("135M", *flags).exit_code == 0
+
+
+def test_how_heads_share_keys_and_every_format_are_told() -> None:
+    found = json.loads(fit("SmolLM2-135M-Instruct", "--parallel", "2", "--json").stdout)
+    assert found["attention"].startswith("GQA: 9 heads share 3")
+    assert set(found["formats"]) == {*GGUF, "onnx-int4", "nf4"}
+    flags = {p.name: p.type for p in main.commands["fit"].params}
+    assert tuple(flags["level"].choices) == GGUF
 
 
 def test_an_unknown_model_ends_with_3() -> None:

@@ -8,7 +8,7 @@ from residency.models.base import BaseModel
 from residency.models.chat import load_tokenizer
 from residency.train import batch
 from residency.train.batch import IGNORED, Batches, shared_prefix
-from residency.train.stage import encode
+from residency.train.rows import encode
 from residency.train.trainer import answer_loss
 from tests.train.test_trainer import conversation
 
@@ -52,7 +52,7 @@ def test_loss_and_gradient_are_those_of_padded_rows(
 
     monkeypatch.setattr(batch, "_ONE_SEQUENCE", limit)
     tokenizer = load_tokenizer(base.path)
-    rows = encode(tokenizer, [conversation(*one) for one in QUESTIONS])
+    rows = list(encode(tokenizer, [conversation(*one) for one in QUESTIONS]))
     model: Any = AutoModelForCausalLM.from_pretrained(base.path, dtype=torch.float32)
     weight = model.model.layers[3].mlp.up_proj.weight
     prefix = shared_prefix(rows)

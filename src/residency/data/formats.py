@@ -40,6 +40,7 @@ _ROLES: Mapping[str, Role] = {
     "tool": "tool",
     "observation": "tool",
 }
+_TURNS = (("messages", "role", "content"), ("conversations", "from", "value"))
 _MAP_HINT = '[data] map = { prompt = "...", completion = "..." } names the columns'
 
 
@@ -53,8 +54,9 @@ class Rows:
     unused: set[str] = field(default_factory=set)
 
 
-def read(path: Path, columns: Mapping[str, str]) -> Rows:
-    """All rows of `path`; `columns` is the setting `map`.
+def read(path: Path, columns: Mapping[str, str], *, unanswered: bool = False) -> Rows:
+    """All rows of `path`; `columns` is the setting `map`. With `unanswered` a row may lack its
+    answer: its last message is then the assistant's, and empty.
 
     Raises `DataError` where the file as a whole cannot be read; a row that is wrong is among the
     result's `problems`, with its line.
@@ -66,13 +68,17 @@ def read(path: Path, columns: Mapping[str, str]) -> Rows:
         raise DataError(f"{path}: the file is empty", hint="put one example on each line")
     rows = Rows()
     forms: set[str] = set()
-    records = _json_rows(path, text) if start in "[{" else _table_rows(path, text, columns)
+    if start in "[{":
+        records = _json_rows(path, text)
+    else:
+        records = _table_rows(path, text, columns, unanswered=unanswered)
     for line, record in records:
         try:
             if isinstance(record, DataError):
                 raise record
-            messages, form = _messages(record, columns, rows.unused)
-            _check(messages)
+            whole = _opened(record, columns) if unanswered else record
+            messages, form = _messages(whole, columns, rows.unused)
+            _check(messages, unanswered=unanswered)
         except DataError as error:
             named = error.message if line == 0 else f"{path}:{line}: {error.message}"
             rows.problems.append(DataError(named, hint=error.hint))
@@ -174,16 +180,36 @@ def _broken(error: ValueError) -> DataError:
 
 
 def _table_rows(
-    path: Path, text: str, columns: Mapping[str, str]
+    path: Path, text: str, columns: Mapping[str, str], *, unanswered: bool
 ) -> Iterator[tuple[int, dict[str, str] | DataError]]:
     header, rows = read_table(path, text)
-    wanted = list(columns.values()) or ["prompt", "completion"]
+    needs = 1 if unanswered else 2  # of a pair's columns
+    wanted = list(columns.values()) or ["prompt", "completion"][:needs]
+    if unanswered and columns:
+        wanted.remove(columns["completion"])
     missing = [name for name in wanted if name not in header]
-    if missing and (columns or not any(set(pair) <= set(header) for pair in PAIRS)):
+    if missing and (columns or not any(set(pair[:needs]) <= set(header) for pair in PAIRS)):
         raise DataError(
             f"{path}:1: no column {missing[0]!r}; there are: {', '.join(header)}", hint=_MAP_HINT
         )
     yield from rows
+
+
+def _opened(record: Any, columns: Mapping[str, str]) -> Any:
+    """`record` with an empty answer where it has none."""
+    if not isinstance(record, dict):
+        return record
+    for name, role, text in () if columns else _TURNS:
+        if isinstance(turns := record.get(name), list):
+            last = turns[-1] if turns else None
+            if isinstance(last, dict) and _ROLES.get(str(last.get(role))) == "assistant":
+                return record
+            return {**record, name: [*turns, {role: "assistant", text: ""}]}
+    pairs = [(columns["prompt"], columns["completion"])] if columns else PAIRS
+    if any(record.get(ask) and record.get(answer) is not None for ask, answer in pairs):
+        return record
+    missing = next((answer for ask, answer in pairs if ask in record), None)
+    return record if missing is None else {**record, missing: ""}
 
 
 def _messages(
@@ -266,14 +292,14 @@ def _content(value: Any) -> str:
     raise DataError("a message's content is not text", hint="pictures and sound cannot be learnt")
 
 
-def _check(messages: tuple[Message, ...]) -> None:
+def _check(messages: tuple[Message, ...], *, unanswered: bool) -> None:
     if not messages or messages[-1].role != "assistant":
         last = messages[-1].role if messages else "none"
         raise DataError(
             f"the last message is not the assistant's (its role: {last})",
             hint="the last message is the answer to learn",
         )
-    if not messages[-1].content:
+    if not messages[-1].content and not (unanswered and not messages[-1].extra):
         what = "a tool call, which cannot be learnt yet" if messages[-1].extra else "empty"
         raise DataError(f"the answer is {what}", hint="write the answer, or delete the row")
     if not any(m.role == "user" and m.content for m in messages):

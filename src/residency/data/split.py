@@ -15,8 +15,9 @@ from dataclasses import dataclass
 
 from residency.config import DataSettings
 from residency.conversations import SPLITS
-from residency.data.dedupe import canonical, compared
+from residency.data.dedupe import compared
 from residency.errors import DataError
+from residency.near_duplicates import canonical
 from residency.store import sha256_text
 from residency.types import Conversation
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from residency.config import DataSettings
 from residency.conversations import write_conversations
-from residency.data import describe
+from residency.data import added, describe
 from residency.data.dedupe import compared, drop_repeated
 from residency.data.formats import read, require
 from residency.data.split import split
-from residency.data.tokens import Length, measure, spread
+from residency.data.tokens import Fitting, Length, fit, spread
 from residency.errors import DataError
 from residency.models.base import BaseModel
 from residency.models.chat import load_tokenizer
@@ -25,10 +25,12 @@ from residency.types import Conversation, Record, to_json
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Inputs:
-    """The file of examples, and the base model whose tokens and template count."""
+    """The file of examples, the base model whose tokens and template count, and the rows that came
+    from traffic (`data.added`), where there are any."""
 
     file: Path
     base: BaseModel
+    added: Path | None = None
 
 
 def run(inputs: Inputs, settings: DataSettings, out: Draft) -> Record:
@@ -41,20 +43,24 @@ def run(inputs: Inputs, settings: DataSettings, out: Draft) -> Record:
     read_rows = read(inputs.file, settings.map)
     rows = [row.with_system(settings.system) for row in require(read_rows)]
     deduped = drop_repeated(rows)
-    short, lengths, long = _fitting(inputs, deduped.rows, settings.max_tokens)
+    fitting = _fitting(inputs, deduped.rows, settings.max_tokens)
+    short = fitting.rows
     groups = group_near([compared(row) for row in short], settings.near_duplicate)
     sides = split(short, groups, settings)
+    more = _added(inputs, settings, sides) if inputs.added else {}
     report = {
         "form": read_rows.form,
         "unused_keys": sorted(read_rows.unused),
         "rows": len(rows),
         "duplicates": describe.dropped(deduped.duplicates),
         "contradictions": describe.dropped(deduped.contradictions),
-        "too_long": describe.listed(long),
+        "shortened": describe.listed(fitting.shortened),
+        "too_long": describe.listed(fitting.too_long),
         "near_duplicate_groups": sum(len(group) > 1 for group in groups),
         "split": {side: len(found) for side, found in sides.items()},
-        "tokens": _tokens(lengths),
+        "tokens": _tokens(fitting.lengths),
         "answers": describe.answers(short),
+        **more,
     }
     folder = out.path / "dataset"
     folder.mkdir()
@@ -66,23 +72,35 @@ def run(inputs: Inputs, settings: DataSettings, out: Draft) -> Record:
     return out.finish({"dataset": (folder, "dataset")}, figures)
 
 
-def _fitting(
-    inputs: Inputs, rows: Sequence[Conversation], most: int
-) -> tuple[list[Conversation], list[Length], list[str]]:
-    """The rows that fit with their lengths, and the sources of the others.
+def _added(
+    inputs: Inputs, settings: DataSettings, sides: dict[str, list[Conversation]]
+) -> dict[str, Any]:
+    """Put the rows from traffic to the sides that they have, and say what became of them."""
+    assert inputs.added is not None
+    rows = [replace(a, row=a.row.with_system(settings.system)) for a in added.read(inputs.added)]
+    tokenizer = load_tokenizer(inputs.base.path)
+    fitting = fit(tokenizer, [one.row for one in rows], settings.max_tokens)
+    short = {row.source: row for row in fitting.rows}
+    kept = [replace(one, row=short[one.row.source]) for one in rows if one.row.source in short]
+    found = added.fitted(kept, sides, settings.near_duplicate)
+    for one in found.rows:
+        sides[one.split].append(one.row)
+    counts = {"rows": len(rows), **added.about(found), "too_long": len(fitting.too_long)}
+    left_out = {
+        name: describe.dropped(getattr(found, name))
+        for name in ("duplicates", "contradictions", "leaks")
+    }
+    return {"traffic": {**counts, "left_out": left_out}}
 
-    An answer is never cut: half of one would be learnt as a whole.
-    """
-    lengths = measure(load_tokenizer(inputs.base.path), rows)
-    fits = [length.whole <= most for length in lengths]
-    short = [row for row, fit in zip(rows, fits, strict=True) if fit]
-    long = [row.source for row, fit in zip(rows, fits, strict=True) if not fit]
-    if not short:
+
+def _fitting(inputs: Inputs, rows: Sequence[Conversation], most: int) -> Fitting:
+    found = fit(load_tokenizer(inputs.base.path), rows, most)
+    if not found.rows:
         raise DataError(
             f"{inputs.file}: every row is longer than {most} tokens",
             hint="raise [data] max_tokens, or shorten the examples",
         )
-    return short, [length for length, fit in zip(lengths, fits, strict=True) if fit], long
+    return found
 
 
 def _tokens(lengths: Sequence[Length]) -> dict[str, Any]:
@@ -94,9 +112,11 @@ def _tokens(lengths: Sequence[Length]) -> dict[str, Any]:
 
 
 def _figures(report: Mapping[str, Any]) -> dict[str, Any]:
-    counted = ("duplicates", "contradictions", "too_long")
+    counted = ("duplicates", "contradictions", "shortened", "too_long")
     plain = ("form", "rows", "near_duplicate_groups", "split", "tokens")
+    traffic = {k: v for k, v in report.get("traffic", {}).items() if k != "left_out"}
     return {
+        **({"traffic": traffic} if traffic else {}),
         **{name: report[name] for name in plain},
         **{name: report[name]["count"] for name in counted},
         "distinct_answers": report["answers"]["distinct"],
@@ -106,11 +126,15 @@ def _figures(report: Mapping[str, Any]) -> dict[str, Any]:
 def _tell(figures: Mapping[str, Any], unused: Sequence[str]) -> None:
     sides = ", ".join(f"{side} {count}" for side, count in figures["split"].items())
     say(f"{figures['rows']} rows of {figures['form']}: {sides}")
+    if traffic := figures.get("traffic"):
+        used = ", ".join(f"{side} {count}" for side, count in traffic["used"].items())
+        say(f"of them from traffic: {used}; {traffic['leaks']} too near to another side: left out")
     if unused:
         say(f"not used: {', '.join(unused)}")
     words = {
         "duplicates": "repeat another row: dropped",
         "contradictions": "answer a question again and differently: the first answer is kept",
+        "shortened": "were longer than max_tokens: their oldest turns are left out",
         "too_long": "are longer than max_tokens: dropped",
     }
     for name, text in words.items():

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from residency.models.chat import render
+from residency.models.chat import render, without_oldest
 from residency.progress import track
 from residency.types import Conversation
 
@@ -33,6 +33,37 @@ def measure(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Conversation]) ->
     for row in track(rows, "counting tokens"):
         learnt = render(tokenizer, row.messages, answer=True).learnt
         found.append(Length(prompt=learnt.count(False), answer=learnt.count(True)))
+    return found
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fitting:
+    """The rows that are short enough, with their lengths; the sources of those that lost their
+    oldest turns for it, and of those that are too long all the same."""
+
+    rows: list[Conversation]
+    lengths: list[Length]
+    shortened: list[str]
+    too_long: list[str]
+
+
+def fit(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Conversation], most: int) -> Fitting:
+    """Bring `rows` to at most `most` tokens each.
+
+    Neither an answer is cut, of which half would be learnt as a whole, nor its question, whose
+    beginning may be what it answers.
+    """
+    found = Fitting(rows=[], lengths=[], shortened=[], too_long=[])
+    for row, length in zip(rows, measure(tokenizer, rows), strict=True):
+        if length.whole <= most:
+            found.rows.append(row)
+            found.lengths.append(length)
+        elif kept := without_oldest(tokenizer, row.messages, most):
+            found.rows.append(replace(row, messages=kept))
+            found.lengths.extend(measure(tokenizer, found.rows[-1:]))
+            found.shortened.append(row.source)
+        else:
+            found.too_long.append(row.source)
     return found
 
 

@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from residency.config import Section, Share, strict_file
+from residency.config import Section, Share
 from residency.decide.facts import MONTH, Facts, Load, Runtime, Task
 from residency.decide.prices import Amount, named
 from residency.errors import InputError
+from residency.strict import strict_file
 from residency.types import Category, TrafficReport
 
 _DAY = 86_400.0

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from residency.decide.draws import Range
 from residency.decide.money import Money, Outlook
+from residency.pages import round_step
 
 WIDTH, HEIGHT = 700, 210
 LEFT, TOP, RIGHT, BOTTOM = 80, 10, 690, 185
@@ -39,7 +39,7 @@ def break_even(money: Money, outlook: Outlook) -> Chart:
     staying = (Range(low=0.0, mid=0.0, high=0.0), *outlook.staying)
     moving = (money.capital, *outlook.moving)
     top = max([1.0, *(one.high for one in (*staying, *moving))])
-    step, even = _step(top), money.break_even
+    step, even = round_step(top, _AMOUNTS), money.break_even
     return Chart(
         staying=_curve(staying, top),
         moving=_curve(moving, top),
@@ -67,9 +67,3 @@ def _x(month: float, horizon: int) -> float:
 
 def _y(amount: float, top: float) -> float:
     return round(BOTTOM - (BOTTOM - TOP) * amount / top, 1)
-
-
-def _step(top: float) -> float:
-    """1, 2 or 5 times a power of ten, so that few steps reach `top`."""
-    least = 10.0 ** math.floor(math.log10(top / _AMOUNTS))
-    return next(step for n in (1, 2, 5, 10) if (step := n * least) * _AMOUNTS >= top)

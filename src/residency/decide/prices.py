@@ -11,9 +11,9 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from residency import config
 from residency.config import Section
 from residency.errors import InputError, StorageError
+from residency.strict import strict
 
 
 def _ordered(ends: tuple[float, float]) -> tuple[float, float]:
@@ -147,4 +147,4 @@ def load(path: Path | None = None) -> Prices:
         text = place.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise StorageError(f"{path}: cannot be read: {error}", hint="check the path") from None
-    return config.strict(Prices, text, path.name if path else "prices.toml")
+    return strict(Prices, text, path.name if path else "prices.toml")

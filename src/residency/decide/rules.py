@@ -10,9 +10,9 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
 
-from residency import config
 from residency.config import Section
 from residency.errors import SettingsError
+from residency.strict import strict
 
 Stage = Literal["category", "plan", "path", "engine", "note"]
 Value = bool | float | str | None
@@ -61,7 +61,7 @@ class Fired:
 def load() -> tuple[Rule, ...]:
     """The rules that come with Residency, in their order of precedence."""
     text = (files("residency.decide") / "rules.toml").read_text(encoding="utf-8")
-    return tuple(config.strict(Rules, text, "rules.toml").rule)
+    return tuple(strict(Rules, text, "rules.toml").rule)
 
 
 def fired(stage: Stage, facts: Mapping[str, Value]) -> tuple[Fired, ...]:

@@ -43,6 +43,16 @@ class ChatAnswer:
     seconds: float
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Load:
+    """What an engine has at work: `busy` of its `slots`, and the share (0..1) of its key-value
+    cache that holds tokens. None is unknown."""
+
+    slots: int | None
+    busy: int
+    cache: float | None
+
+
 class ChatClient:
     """Asks what speaks OpenAI's chat API at `base` (the part of the URL before
     `/chat/completions`). Belongs to the event loop that it is first used in; close it there.
@@ -118,27 +128,8 @@ class ChatClient:
 
     async def chat(self, body: Mapping[str, Any]) -> ChatAnswer:
         """The whole answer to a chat request."""
-        begin = time.perf_counter()
-        ttft, finish = 0.0, ""
-        parts: list[str] = []
-        usage: Mapping[str, int] = {}
         async with contextlib.aclosing(self.chat_stream(body)) as chunks:
-            async for chunk in chunks:
-                usage = chunk.get("usage") or usage
-                for choice in chunk["choices"]:
-                    finish = choice.get("finish_reason") or finish
-                    if text := choice["delta"].get("content"):
-                        ttft = ttft or time.perf_counter() - begin
-                        parts.append(text)
-        seconds = time.perf_counter() - begin
-        return ChatAnswer(
-            text="".join(parts),
-            finish_reason=finish,
-            prompt_tokens=usage.get("prompt_tokens", 0),
-            completion_tokens=usage.get("completion_tokens", 0),
-            ttft=ttft or seconds,
-            seconds=seconds,
-        )
+            return await whole(chunks)
 
     async def _post(self, url: str, body: Mapping[str, Any]) -> aiohttp.ClientResponse:
         """Send by a connection that was kept and, where that broke before anything came back, once
@@ -206,6 +197,30 @@ class ChatClient:
         return EngineRejected(words, status=status)
 
 
+async def whole(chunks: AsyncIterator[dict[str, Any]]) -> ChatAnswer:
+    """The answer that `chunks` of a chat make up; its times count from now."""
+    begin = time.perf_counter()
+    ttft, finish = 0.0, ""
+    parts: list[str] = []
+    usage: Mapping[str, int] = {}
+    async for chunk in chunks:
+        usage = chunk.get("usage") or usage
+        for choice in chunk["choices"]:
+            finish = choice.get("finish_reason") or finish
+            if text := choice["delta"].get("content"):
+                ttft = ttft or time.perf_counter() - begin
+                parts.append(text)
+    seconds = time.perf_counter() - begin
+    return ChatAnswer(
+        text="".join(parts),
+        finish_reason=finish,
+        prompt_tokens=usage.get("prompt_tokens", 0),
+        completion_tokens=usage.get("completion_tokens", 0),
+        ttft=ttft or seconds,
+        seconds=seconds,
+    )
+
+
 class EngineClient(ChatClient):
     """Asks one engine of ours, at `url` without a path."""
 
@@ -264,6 +279,32 @@ class EngineClient(ChatClient):
                 return response.status == HTTPStatus.OK
         except (aiohttp.ClientError, TimeoutError, EngineUnavailable):
             return False
+
+    async def load(self) -> Load | None:
+        """What is at work in it, from llama.cpp's `GET /slots`; None where the engine does not say.
+
+        Raises `EngineError`.
+        """
+        try:
+            slots = json.loads(await self._told("/slots"))
+        except ValueError:
+            return None
+        if not isinstance(slots, list) or not slots:
+            return None
+        held = sum(one.get("n_prompt_tokens", 0) for one in slots)
+        room = sum(one["n_ctx"] for one in slots)
+        busy = sum(one["is_processing"] for one in slots)
+        return Load(slots=len(slots), busy=busy, cache=held / room if room else None)
+
+    async def _told(self, path: str) -> str:
+        """What `GET path` answers; empty where the engine has no such page."""
+        limit = aiohttp.ClientTimeout(total=HEALTH_SECONDS)
+        with engine_errors():
+            async with self._open(new=False).get(self._url + path, timeout=limit) as response:
+                if response.status in (HTTPStatus.NOT_FOUND, HTTPStatus.NOT_IMPLEMENTED):
+                    return ""
+                await self._raise_for_status(response)
+                return await response.text()
 
     async def _ask(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         with engine_errors():

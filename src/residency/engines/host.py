@@ -51,7 +51,7 @@ class Program:
         self, name: str, command: Callable[[int], list[str]], env: Mapping[str, str]
     ) -> None:
         for _ in range(PORT_TRIES):
-            port = _free_port()
+            port = free_port()
             self.url = f"http://{HOST}:{port}"
             self._child = _spawn(command(port), env)
             if self._answers(port):
@@ -92,7 +92,7 @@ def host(make: Callable[[dict[str, Any]], Server]) -> NoReturn:
     parent = os.getppid()
     # xllamacpp holds the interpreter while it loads, so that only the kernel can end this process
     # then. The parent's thread waits for that long; later it may end while the parent lives.
-    _die_with_parent(signal.SIGKILL)
+    die_with_parent(signal.SIGKILL)
     out = _own_stdout()
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--spec", required=True, type=json.loads)
@@ -103,7 +103,7 @@ def host(make: Callable[[dict[str, Any]], Server]) -> NoReturn:
         _say(out, {"error": str(error)})
         os._exit(1)
     _say(out, {"url": server.url})
-    _die_with_parent(0)
+    die_with_parent(0)
     _watch(parent, server)
 
 
@@ -137,7 +137,7 @@ def _exit_words(code: int) -> str:
     return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 
-def _die_with_parent(number: int) -> None:
+def die_with_parent(number: int) -> None:
     """Have the kernel send signal `number` when the thread that started us ends; 0: don't."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, int(number), 0, 0, 0)
@@ -149,11 +149,12 @@ def _spawn(command: list[str], env: Mapping[str, str]) -> subprocess.Popen[bytes
         env=env,
         stdin=subprocess.DEVNULL,
         stdout=sys.stderr.fileno(),
-        preexec_fn=lambda: _die_with_parent(signal.SIGKILL),  # noqa: PLW1509 - we have no threads
+        preexec_fn=lambda: die_with_parent(signal.SIGKILL),  # noqa: PLW1509 - we have no threads
     )
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of loopback that nobody listens on, just now."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])

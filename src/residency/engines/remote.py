@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,7 +16,11 @@ import aiohttp
 from residency.config import ServedModel
 from residency.engines.client import ChatClient
 from residency.errors import EngineError, EngineRejected, EngineUnavailable, SettingsError
+from residency.types import Message
 
+MILLION = 1_000_000
+FRAME = 16
+"""What a template may put around a message, and before them all, in tokens."""
 OPENAI_FIELDS = frozenset(
     {
         "stream",
@@ -87,10 +94,32 @@ class RemoteClient(ChatClient):
         message = f"{self._who}: {words}{asked}"
         if status == HTTPStatus.TOO_MANY_REQUESTS:
             wait = headers.get("retry-after")
-            return EngineUnavailable(message, hint=f"it has room in {wait} s" if wait else "")
+            hint = f"it has room in {wait} s" if wait else ""
+            return EngineUnavailable(message, hint=hint, retry_after=_seconds(wait))
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            return EngineUnavailable(message)
+            return EngineUnavailable(message, retry_after=_seconds(headers.get("retry-after")))
         return EngineRejected(message, status=status)
+
+
+def most_tokens(messages: Sequence[Message]) -> int:
+    """Tokens that a prompt of `messages` cannot exceed: a token stands for one byte at least."""
+    return sum(len(one.content.encode()) + FRAME for one in messages) + FRAME
+
+
+def price(model: ServedModel, prompt: int, answer: int) -> float:
+    """The money for `prompt` and `answer` tokens."""
+    return (prompt * model.price_in + answer * model.price_out) / MILLION
+
+
+def _seconds(wait: str | None) -> float | None:
+    """The seconds of a Retry-After, which may also be a date (RFC 9110, 10.2.3); None otherwise."""
+    if wait is None:
+        return None
+    with contextlib.suppress(ValueError):
+        return max(0.0, float(wait))
+    with contextlib.suppress(ValueError):
+        return max(0.0, parsedate_to_datetime(wait).timestamp() - time.time())
+    return None
 
 
 def _key(served: ServedModel) -> str:

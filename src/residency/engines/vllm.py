@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -9,7 +10,7 @@ from typing import Any
 
 from residency import hardware, store
 from residency.engines import environments
-from residency.engines.client import EngineClient
+from residency.engines.client import EngineClient, Load
 from residency.engines.hosted import HostedEngine, compare_digest
 from residency.engines.vllm_host import KEY_VARIABLE
 from residency.errors import EngineLoadError
@@ -19,6 +20,8 @@ _EXCEPTION = re.compile(
     # pydantic's, whose cause stands on a line of its own, or any exception.
     r"(?:Value error, |(?:^|\s)(?!\S*ValidationError)[\w.]*(?:Error|Exception): )(.+)"
 )
+
+_GAUGES = re.compile(r"^vllm:(num_requests_running|kv_cache_usage_perc)(?:\{.*\})? (\S+)$", re.M)
 
 
 class Vllm(HostedEngine):
@@ -66,8 +69,33 @@ class VllmClient(EngineClient):
         body = {"prompt": text, "add_special_tokens": add_special}
         return list((await self._ask("/tokenize", body))["tokens"])
 
+    async def top_logprobs(self, ids: Sequence[int], k: int) -> list[tuple[int, float]]:
+        """See `EngineClient.top_logprobs`; vLLM's are of the raw distribution too."""
+        body = {
+            "prompt": list(ids),
+            "max_tokens": 1,
+            "logprobs": k,
+            "temperature": 0.0,
+            "ignore_eos": True,  # a turn may end here
+            "return_tokens_as_token_ids": True,
+        }
+        answer = await self._ask("/v1/completions", body)
+        # The one that it took comes on top of the k likeliest.
+        top: dict[str, float] = answer["choices"][0]["logprobs"]["top_logprobs"][0]
+        found = [(int(name.removeprefix("token_id:")), value) for name, value in top.items()]
+        return sorted(found, key=lambda one: -one[1])[:k]
+
     async def props(self) -> dict[str, Any]:
-        return {}  # it says nothing of itself
+        """Its tokenizer's settings, `chat_template` among them."""
+        return dict(json.loads(await self._told("/tokenizer_info")))
+
+    async def load(self) -> Load | None:
+        told = dict(_GAUGES.findall(await self._told("/metrics")))
+        if "num_requests_running" not in told:
+            return None
+        cache = told.get("kv_cache_usage_perc")  # a share, whatever its name says
+        busy = round(float(told["num_requests_running"]))
+        return Load(slots=None, busy=busy, cache=float(cache) if cache else None)
 
 
 def reason_in(log: Sequence[str]) -> str:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from residency import __version__
-from residency.export.card import license_of, limits, rows, training
+from residency.builds import read_training
+from residency.export.card import license_of, limits, rows
 from residency.types import Build, to_json
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def _bill(build: Build, inputs: Inputs, limits: Sequence[str]) -> dict[str, Any]
     }
     model = {
         **_component(_MODEL, "machine-learning-model", build.name, build.digest),
-        "description": f"{build.format}, {training(inputs.adapter)}",
+        "description": f"{build.format}, {read_training(inputs.trained.path).words}",
         "licenses": base["licenses"],
         "pedigree": {"ancestors": [{**base, "bom-ref": "ancestor"}]},
         "modelCard": {

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from residency import __version__
-from residency.builds import CARD
+from residency.builds import CARD, read_training
 from residency.models.base import BaseModel
 from residency.types import Artifact, Build
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from residency.export.stage import Inputs
 
 UNKNOWN_LICENSE = "unknown: look it up before you hand this on"
-_LORA = {"rank": "r", "alpha": "lora_alpha", "dropout": "lora_dropout"}
 
 
 def license_of(base: BaseModel) -> str:
@@ -27,12 +26,6 @@ def rows(dataset: Artifact) -> dict[str, int]:
     """How many rows each split of a data set has."""
     splits = sorted(dataset.path.glob("*.jsonl"))
     return {path.stem: path.read_bytes().count(b"\n") for path in splits}
-
-
-def training(adapter: Artifact) -> str:
-    """How an adapter was trained, in words."""
-    found = json.loads((adapter.path / "adapter_config.json").read_text(encoding="utf-8"))
-    return "LoRA: " + ", ".join(f"{word} {found[name]}" for word, name in _LORA.items())
 
 
 def limits(inputs: Inputs, divergence: float) -> tuple[str, ...]:
@@ -49,11 +42,14 @@ def limits(inputs: Inputs, divergence: float) -> tuple[str, ...]:
 
 def write_card(folder: Path, build: Build, inputs: Inputs, divergence: float) -> None:
     """Write the model card `README.md`. The verdict is not in it: it is not known yet."""
-    front = {"license": license_of(inputs.base), "base_model": inputs.base.name}
+    front = {"license": license_of(inputs.base)}
+    if inputs.base.weights:
+        front["base_model"] = inputs.base.name
     header = "".join(f"{name}: {json.dumps(value)}\n" for name, value in front.items())
     notes = "".join(f"- {note}\n" for note in build.notes)
     counts = ", ".join(f"{name} {count}" for name, count in rows(inputs.dataset).items())
     words = "".join(f"- {limit}\n" for limit in limits(inputs, divergence))
+    trained = inputs.trained
     text = f"""---
 {header}---
 # {build.name}: a specialist on {inputs.base.name}
@@ -63,7 +59,7 @@ def write_card(folder: Path, build: Build, inputs: Inputs, divergence: float) ->
 | base | {inputs.base.name}, from {inputs.base.source}, digest {inputs.base.digest} |
 | licence of the base | {license_of(inputs.base)} |
 | data | digest {inputs.dataset.digest}; rows: {counts} |
-| training | {training(inputs.adapter)}; adapter's digest {inputs.adapter.digest} |
+| training | {read_training(trained.path).words}; its {trained.kind}'s digest {trained.digest} |
 | form | {build.name}, {build.format}, {build.size / 1e6:.0f} MB, made by residency {__version__} |
 | model file | {build.file}, digest {build.digest} |
 | ends an answer with | {" ".join(f"`{token}`" for token in build.stop_tokens)} |

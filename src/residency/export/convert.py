@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 
 from residency.errors import MissingError, ModelError
+from residency.models.own_tokenizer import pre_of
 from residency.models.wheels import CONVERTER, unpack
 from residency.progress import say
 
 _ERROR_LINES = 3
+_OWN = Path(__file__).with_name("convert_main.py")
 
 
 def convert(folder: Path, target: Path, name: str, kind: str = "f16") -> None:
@@ -23,9 +25,11 @@ def convert(folder: Path, target: Path, name: str, kind: str = "f16") -> None:
     """
     tool = unpack(CONVERTER)
     say(f"converting {name} to GGUF")
+    script = _OWN if pre_of(folder) else tool / "convert_hf_to_gguf.py"
     code, lines = run_script(
-        tool / "convert_hf_to_gguf.py",
+        script,
         *(str(folder), "--outtype", kind, "--outfile", str(target), "--model-name", name),
+        beside=tool,
     )
     if code == 0 and target.exists():
         return
@@ -41,14 +45,15 @@ def convert(folder: Path, target: Path, name: str, kind: str = "f16") -> None:
     )
 
 
-def run_script(script: Path, *arguments: str) -> tuple[int, list[str]]:
-    """Run another's Python script beside its neighbours, without the hub, and sealed where we are.
+def run_script(script: Path, *arguments: str, beside: Path | None = None) -> tuple[int, list[str]]:
+    """Run another's Python script `beside` its neighbours (those in its own folder if not given),
+    without the hub, and sealed where we are.
 
     Its exit code, and the lines of its standard error that are not blank.
     """
     done = subprocess.run(
         [sys.executable, "-P", "-m", "residency.sealed", str(script), *arguments],
-        env={**os.environ, "PYTHONPATH": str(script.parent), "HF_HUB_OFFLINE": "1"},
+        env={**os.environ, "PYTHONPATH": str(beside or script.parent), "HF_HUB_OFFLINE": "1"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -12,9 +12,9 @@ from typing import Any
 
 from residency.engines.environments import GPTQ, python
 from residency.errors import ModelError
-from residency.export.merge import copy_tokenizer
 from residency.fingerprint import TOP, Fingerprint, make_place
 from residency.models.chat import render
+from residency.models.folder import copy_tokenizer
 from residency.progress import say
 from residency.types import Conversation
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import tempfile
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from residency.errors import ModelError
 from residency.export.convert import convert
-from residency.export.merge import COPIED
+from residency.models.folder import COPIED
 from residency.models.gguf_file import read_header, tensor_names
 
 
@@ -23,7 +24,7 @@ def write_lora(base: Path, adapter: Path, target: Path, name: str) -> None:
     from gguf import GGUFReader, GGUFWriter
 
     down, up = _factors(adapter)
-    alpha = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["lora_alpha"]
+    alpha = _alpha(json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8")))
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         rearranged = Path(folder) / "up.gguf"
         _convert_up(base, up, Path(folder), rearranged, name)
@@ -35,7 +36,7 @@ def write_lora(base: Path, adapter: Path, target: Path, name: str) -> None:
         writer.add_type("adapter")
         writer.add_name(name)
         writer.add_string("adapter.type", "lora")
-        writer.add_float32("adapter.lora.alpha", float(alpha))
+        writer.add_float32("adapter.lora.alpha", alpha)
         tensors = {t.name: t.data for t in GGUFReader(rearranged).tensors}
         if lost := by_tensor.keys() - tensors.keys():
             raise _error(adapter, f"llama.cpp knows no tensor {min(lost)}")
@@ -48,6 +49,12 @@ def write_lora(base: Path, adapter: Path, target: Path, name: str) -> None:
         writer.close()
 
 
+def _alpha(config: dict[str, Any]) -> float:
+    """Alpha as llama.cpp takes it, which divides it by the rank; rsLoRA by the root of the rank."""
+    alpha, rank = float(config["lora_alpha"]), float(config["r"])
+    return alpha * math.sqrt(rank) if config.get("use_rslora") else alpha
+
+
 def _factors(adapter: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The factors A (rank x in) and B (out x rank), whose product is added, by module."""
     from safetensors.torch import load_file
@@ -55,6 +62,8 @@ def _factors(adapter: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     halves: dict[str, dict[str, Any]] = {"A": {}, "B": {}}
     for key, value in load_file(adapter / "adapter_model.safetensors").items():
         module, _, half = key.removeprefix("base_model.model.").rpartition(".lora_")
+        if half.startswith("magnitude_vector"):
+            raise _error(adapter, "DoRA scales the weights, which no adapter of llama.cpp can")
         if half not in ("A.weight", "B.weight"):
             raise _error(adapter, f"{key} is no factor of a linear layer")
         halves[half[0]][module] = value.float().contiguous()

@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 import warnings
 from pathlib import Path
 from typing import Any
 
 from residency.errors import ModelError
-
-# Everything that decides how text becomes tokens and where an answer ends; weights and config.json
-# are written anew.
-COPIED = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-    "generation_config.json",
-)
+from residency.models.folder import copy_tokenizer
 
 
 def load(folder: Path) -> Any:
@@ -52,14 +38,16 @@ def merge(base: Path, adapter: Path, target: Path) -> Any:
             f"{adapter}: this adapter does not fit the base model in {base}: {error}",
             hint="train again with: residency run train",
         ) from error
-    merged.half()
-    merged.save_pretrained(target)
-    copy_tokenizer(base, target)
-    return merged.float()
+    return _write(merged, base, target)
 
 
-def copy_tokenizer(source: Path, target: Path) -> None:
-    """Copy tokenizer, chat template and sampler settings from model folder to model folder."""
-    for name in COPIED:
-        if (source / name).exists():
-            shutil.copyfile(source / name, target / name)
+def store(model: Path, target: Path) -> Any:
+    """The same for a whole model, to which nothing is added."""
+    return _write(load(model), model, target)
+
+
+def _write(model: Any, tokenizer_from: Path, target: Path) -> Any:
+    model.half()
+    model.save_pretrained(target)
+    copy_tokenizer(tokenizer_from, target)
+    return model.float()

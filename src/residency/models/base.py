@@ -11,8 +11,9 @@ from residency.errors import ModelError
 from residency.models import carried, folder, hub
 from residency.models.cache import build_once, cached_digest, home
 from residency.models.gguf_file import DEQUANTIZER, dequantize, read_header
+from residency.models.own_tokenizer import BYTES, write_tokenizer
 
-__all__ = ["BaseModel", "home", "resolve"]
+__all__ = ["BaseModel", "from_nothing", "home", "resolve"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,7 +21,8 @@ class BaseModel:
     """A model to start from.
 
     `path` is a Hugging Face folder (config.json, tokenizer, safetensors, chat template), `digest`
-    that of its files, and `source` says in words where they are from.
+    that of its files, and `source` says in words where they are from. Where `weights` is false it
+    only stands for one (see `from_nothing`).
     """
 
     name: str
@@ -28,6 +30,26 @@ class BaseModel:
     digest: str
     license: str
     source: str
+    weights: bool = True
+
+
+def from_nothing() -> BaseModel:
+    """What stands for the base model where there is none: it has no weights, and a tokenizer that
+    knows bytes alone, until training learns one."""
+    place = home() / "models" / f"nothing-{BYTES}"
+
+    def make(draft: Path) -> None:
+        write_tokenizer((), BYTES, draft)
+
+    build_once(place, make)
+    return BaseModel(
+        name="scratch",
+        path=place,
+        digest=cached_digest(place),
+        license="that of its data's owner",
+        source="nothing: tokenizer and weights are its own",
+        weights=False,
+    )
 
 
 def resolve(name: str) -> BaseModel:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import dataclasses
+import json
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -61,6 +65,70 @@ def render(
     return Rendered(text=text, ids=ids, learnt=learnt)
 
 
+def render_turns(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> Rendered:
+    """The same with every answer of the conversation learnt, each with the token that ends it.
+
+    Raises `ModelError` where the template writes an answer otherwise once the talk goes on.
+    """
+    whole = render(tokenizer, messages, answer=True)
+    learnt = list(whole.learnt)
+    for end, message in enumerate(messages[:-1], 1):
+        if message.role != "assistant":
+            continue
+        part = render(tokenizer, messages[:end], answer=True)
+        if whole.ids[: len(part.ids)] != part.ids:
+            start = message.content[:20]
+            raise _template_error(tokenizer, f"it rewrites the answer {start!r} later in a talk")
+        for position in range(part.learnt.index(True), len(part.ids)):
+            learnt[position] = True
+    return Rendered(text=whole.text, ids=whole.ids, learnt=tuple(learnt))
+
+
+def without_oldest(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], most: int
+) -> tuple[Message, ...] | None:
+    """`messages` without as many of their oldest turns as it takes to fit in `most` tokens.
+
+    What the system says, the last question and the answer stay. None where they are too long.
+    """
+    opening, asked = _opening(messages), _questions(messages)
+    for start in (opening, *asked):
+        kept = (*messages[:opening], *messages[start:])
+        if len(render(tokenizer, kept, answer=True).ids) <= most:
+            return kept
+    return None
+
+
+def shorten(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], most: int
+) -> tuple[Message, ...] | None:
+    """The same, and where that is not enough without the beginning of the last question. The
+    answer is never cut: None where it is too long by itself."""
+    if kept := without_oldest(tokenizer, messages, most):
+        return kept
+    if not (asked := _questions(messages)):
+        return None
+    question = messages[asked[-1]]
+    head, tail = messages[: _opening(messages)], messages[asked[-1] + 1 :]
+
+    def cut(at: int) -> tuple[Message, ...]:
+        return (*head, dataclasses.replace(question, content=question.content[at:]), *tail)
+
+    def fits(at: int) -> bool:
+        return len(render(tokenizer, cut(at), answer=True).ids) <= most
+
+    at = bisect_left(range(len(question.content)), True, key=fits)
+    return cut(at) if at < len(question.content) else None
+
+
+def _opening(messages: Sequence[Message]) -> int:
+    return next((i for i, m in enumerate(messages) if m.role != "system"), 0)
+
+
+def _questions(messages: Sequence[Message]) -> list[int]:
+    return [i for i, m in enumerate(messages) if m.role == "user"]
+
+
 def stop_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
     """The tokens that end an answer: the one the template writes, then the tokenizer's own."""
     probe = (Message(role="user", content="1"), Message(role="assistant", content="2"))
@@ -78,11 +146,7 @@ def _answer_part(
     if not whole.startswith(prompt):
         raise _template_error(tokenizer, "a conversation does not begin with its own prompt")
     rest = whole[len(prompt) :]
-    answer = messages[-1].content.strip()
-    start = rest.find(answer)
-    if start < 0:
-        raise _template_error(tokenizer, "it changes the answer")
-    after = start + len(answer)
+    after = _end_of_words(tokenizer, messages[-1], rest)
     ends = [
         (at, -len(token), token)
         for token in _special(tokenizer)
@@ -94,6 +158,49 @@ def _answer_part(
     return rest[: at + len(token)]
 
 
+def _end_of_words(tokenizer: PreTrainedTokenizerBase, answer: Message, rest: str) -> int:
+    """Where in `rest` the answer's last word ends, be it text or a part of a tool call."""
+    text = answer.content.strip()
+    start = rest.find(text)
+    if start < 0:
+        raise _template_error(tokenizer, "it changes the answer")
+    after = start + len(text)
+    for call in answer.extra.get("tool_calls", ()):
+        function = _parsed(call).get("function", {})
+        name = str(function.get("name", ""))
+        if name not in rest:
+            raise _template_error(tokenizer, f"it leaves out the call of the tool {name!r}")
+        words = [name, *_leaves(function.get("arguments", {}))]
+        after = max(after, *(rest.rfind(word) + len(word) for word in words if word in rest))
+    return after
+
+
+def _leaves(value: Any) -> list[str]:
+    """The keys and values of a call's arguments, as JSON writes them."""
+    if isinstance(value, dict):
+        return [text for key, one in value.items() for text in (str(key), *_leaves(one))] or ["{}"]
+    if isinstance(value, list):
+        return [text for one in value for text in _leaves(one)]
+    written = json.dumps(value, ensure_ascii=False)
+    return [written[1:-1] if isinstance(value, str) else written]
+
+
+def _parsed(call: Mapping[str, Any]) -> dict[str, Any]:
+    """A tool call whose arguments are an object: OpenAI's API writes them as JSON in a string, and
+    the templates of the hub want them as an object."""
+    function = dict(call.get("function", {}))
+    with contextlib.suppress(ValueError, TypeError):
+        function["arguments"] = json.loads(function.get("arguments", "{}"))
+    return {**call, "function": function}
+
+
+def _turn(message: Message) -> dict[str, Any]:
+    turn = message.to_dict()
+    if calls := turn.get("tool_calls"):
+        turn["tool_calls"] = [_parsed(call) for call in calls]
+    return turn
+
+
 def apply(tokenizer: Any, messages: Sequence[Message], *, prompt: bool) -> str:
     """The text of the chat template, with `prompt` up to where an answer begins.
 
@@ -101,7 +208,7 @@ def apply(tokenizer: Any, messages: Sequence[Message], *, prompt: bool) -> str:
     """
     from jinja2 import TemplateError
 
-    turns = [message.to_dict() for message in messages]
+    turns = [_turn(message) for message in messages]
     try:
         return str(
             tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=prompt)

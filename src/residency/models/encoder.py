@@ -37,10 +37,13 @@ _THREADS = 2
 class Encoder:
     """A sentence encoder. Vectors of encoders with another `identity` do not compare.
 
+    With `characters` a text in a script without spaces is told apart by these mostly, which finds
+    categories; without, its vector is of its meaning alone, as far as the model knows it.
+
     Raises `MissingError` where a package or the model is not on this machine.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, characters: bool = True) -> None:
         try:
             import onnx  # noqa: F401
             import onnxruntime
@@ -53,7 +56,8 @@ class Encoder:
         from tokenizers import Tokenizer
 
         model = f"all-MiniLM-L6-v2-{MINILM.version}-int8-{bert.VERSION}"
-        self.identity = f"{model}-grams-{grams.VERSION}"
+        self.identity = f"{model}-grams-{grams.VERSION}" if characters else model
+        self._characters = characters
         folder = unpack(MINILM) / _FOLDER
         place = build_once(
             home() / "encoders" / model,
@@ -65,7 +69,7 @@ class Encoder:
         self._session = _session(onnxruntime, place / "model.onnx")
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """One row a text, of length 1: the mean over its tokens, `grams.blended`."""
+        """One row a text, of length 1: the mean over its tokens, `grams.blended` if wished for."""
         found = np.zeros((len(texts), WIDTH), dtype=np.float32)
         # Texts of like length share a batch, which is padded to its longest.
         order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
@@ -78,7 +82,7 @@ class Encoder:
             for places, vectors in zip(batches, threads.map(self._batch, each), strict=True):
                 found[places] = vectors
                 progress.advance(len(places))
-        return grams.blended(texts, found)
+        return grams.blended(texts, found) if self._characters else found
 
     def _batch(self, texts: list[str]) -> NDArray[np.float32]:
         read = self._tokenizer.encode_batch(texts)

@@ -1,12 +1,26 @@
-"""Whether a Hugging Face folder holds what training and export need."""
+"""Hugging Face folders: whether one holds what training and export need, and its tokenizer."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 from residency.errors import ModelError
 
+# Everything that decides how text becomes tokens and where an answer ends; weights and config.json
+# are written anew.
+COPIED = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "generation_config.json",
+)
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")
 
 
@@ -44,3 +58,10 @@ def _has_template(path: Path) -> bool:
         return False
     except ValueError as error:
         raise ModelError(f"{config}: broken JSON: {error}", hint="fetch the file again") from None
+
+
+def copy_tokenizer(source: Path, target: Path) -> None:
+    """Copy tokenizer, chat template and sampler settings from model folder to model folder."""
+    for name in COPIED:
+        if (source / name).exists():
+            shutil.copyfile(source / name, target / name)

@@ -1,32 +1,34 @@
 """How much memory a model needs, to answer and to be trained.
 
-Weights are exact where the tensors are known; the rest is worked out from the shape, and the
-constants come from measurements of llama.cpp on a CPU (bench/fit.py, docs/log.md).
+Weights are exact where the tensors are known. What training keeps was read off torch, tensor by
+tensor; the constants of processes come from measurements on a CPU (bench/fit.py, docs/guides).
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
-from residency.config import Level
+from residency.models import formats
 from residency.models.shape import Shape
-from residency.models.tensor_types import Mix, Tensor, choose_types
+from residency.models.tensor_types import Tensor
 
 Basis = Literal["measured", "derived", "estimated"]
 Method = Literal["lora", "qlora", "full"]
 Precision = Literal["float32", "bfloat16"]
 
-LEVELS = ("f16", "Q8_0", "Q5_K_M", "Q4_K_M")
-_F16 = 2
+_F16, _FLOAT = 2, 4
 _MICRO_BATCH = 512  # tokens that llama.cpp computes at once (its n_ubatch)
 # A llama.cpp host process: the program, and its vocabulary's tables for each token.
 _ENGINE, _ENGINE_TOKEN = 42_000_000, 500
-_TRAINER = 600_000_000  # a process with torch, transformers and peft loaded
-# NF4 with double quantization: 4 bits, and 0.127 for the scales (Dettmers et al. 2023, section 3).
-_NF4_BITS = 4.127
+# A process with torch, transformers and peft loaded, and what its libraries keep for products
+# after the first step.
+_TRAINER = 600_000_000 + 200_000_000
+ONE_SEQUENCE = 1024  # up to here the rows of a batch stand in one sequence (train/batch.py)
+ANSWERS = 0.5  # of a row's tokens, where nobody has counted
+# What glibc's heap adds to activations in holes that it doesn't fill again, by method and bytes of
+# a value; with checkpointing training has none (hardware.compact_heap).
+_HOLES = {("full", 4): 0.3, ("lora", 4): 0.5, ("lora", 2): 0.2, ("qlora", 2): 0.2}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,7 +71,7 @@ class Need:
 def need(shape: Shape, *, level: str, context: int, slots: int) -> Need:
     """What llama.cpp needs to answer `slots` requests at once, each of `context` tokens.
 
-    `level` is one of `LEVELS`, or empty for a GGUF file as it is.
+    `level` is one of `formats.GGUF`, or empty for a GGUF file as it is.
     """
     whole = context * slots
     # Mask of attention, hidden states and the feed-forward's two halves, all of one micro-batch.
@@ -115,58 +117,76 @@ def _outside_window(shape: Shape, context: int) -> int:
 def _weights(shape: Shape, level: str) -> Part:
     if not level and shape.file_size:
         return Part(name="weights", size=shape.file_size, basis="measured", how="the file's size")
-    bits = bits_a_weight(shape, level or "Q4_K_M")
-    size = round(shape.weights * bits / 8)
-    how = f"{shape.weights / 1e6:,.0f}M weights at {bits:.2f} bits ({level or 'Q4_K_M'})"
-    return Part(name="weights", size=size, basis=shape.basis, how=how)
+    form = level or "Q4_K_M"
+    bits = formats.bits_a_weight(shape, form)
+    how = f"{shape.weights / 1e6:,.0f}M weights at {bits:.2f} bits ({form})"
+    return Part(name="weights", size=formats.size(shape, form), basis=shape.basis, how=how)
 
 
-def bits_a_weight(shape: Shape, level: str) -> float:
-    """Bits a weight at `level`, over the types that the export gives this model's tensors."""
-    count = sum(math.prod(tensor.shape) for tensor in shape.tensors)
-    return 8 * sum(_sizes(shape, level)) / count
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """A step of training: `rows` of `length` tokens at once, `accumulation` times.
 
-
-def _sizes(shape: Shape, level: str) -> Iterable[int]:
-    from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
-
-    plain = [
-        Tensor(name=t.name, shape=t.shape, type="F32" if len(t.shape) == 1 else "F16")
-        for t in shape.tensors
-    ]
-    types = {t.name: t.type for t in plain}
-    for known in get_args(Level):
-        if level == known:
-            mix = Mix(level=known, layers=shape.layers, gqa=shape.heads // shape.kv_heads)
-            types = {name: choice.type for name, choice in choose_types(plain, mix).items()}
-    for tensor in plain:
-        block, width = GGML_QUANT_SIZES[GGMLQuantizationType[types[tensor.name]]]
-        yield math.prod(tensor.shape) // block * width
-
-
-def training(
-    shape: Shape, *, method: Method, rank: int, tokens: int, precision: Precision, length: int = 512
-) -> Need:
-    """What a step of AdamW over `tokens` tokens, in rows of `length`, needs.
-
-    `rank` is LoRA's, on all linear layers. QLoRA is taken with gradient checkpointing, as peft
-    prepares it; the others without. Attention is taken to keep its scores, as torch does on a CPU.
+    `rank` is LoRA's, on all linear layers; `learnt` is the share of tokens whose logits are made.
+    `checkpointed` keeps each layer's input alone, and computes the rest again.
     """
-    unit = 4 if precision == "float32" else 2
-    taught = shape.weights if method == "full" else rank * _rows_and_columns(shape)
+
+    method: Method
+    rank: int
+    rows: int
+    length: int
+    precision: Precision
+    accumulation: int = 1
+    learnt: float = ANSWERS
+    checkpointed: bool = False
+
+    @property
+    def tokens(self) -> int:
+        return self.rows * self.length
+
+    @property
+    def sequence(self) -> int:
+        """Tokens that attention sees as one sequence."""
+        return self.tokens if self.tokens <= ONE_SEQUENCE else self.length
+
+    @property
+    def unit(self) -> int:
+        """Bytes of a value of the model."""
+        return _FLOAT if self.precision == "float32" else 2
+
+    @property
+    def taught_unit(self) -> int:
+        """Bytes of a weight that is trained: peft makes an adapter in float32, and TRL turns it
+        into the model's precision where that is in 4 bits."""
+        return _FLOAT if self.method == "lora" else self.unit
+
+
+def training(shape: Shape, step: Step) -> Need:
+    """What training with AdamW needs at its highest, in one process on a CPU."""
+    full = step.method == "full"
+    taught = shape.weights if full else step.rank * _rows_and_columns(shape)
+    unit = step.taught_unit
     learnt = f"{taught / 1e6:,.1f}M weights are trained"
-    parts = [_training_weights(shape, method, precision)]
-    if method != "full":
+    parts = [_training_weights(shape, step)]
+    if not full:
         parts.append(Part(name="adapter", size=taught * unit, basis="derived", how=learnt))
+    gradients = taught * unit
+    activations = _activations(shape, step, gradients)
     parts += [
-        Part(name="gradients", size=taught * unit, basis="derived", how=learnt),
+        Part(name="gradients", size=gradients, basis="derived", how=learnt),
         Part(
             name="optimizer",
             size=2 * taught * unit,
             basis="derived",
             how="AdamW keeps two values for each trained weight",
         ),
-        _activations(shape, tokens, length, unit, checkpointed=method == "qlora"),
+        activations,
+        Part(
+            name="holes",
+            size=0 if step.checkpointed else round(activations.size * _holes(step)),
+            basis="estimated",
+            how="in the heap, measured on SmolLM2; none with gradient checkpointing",
+        ),
         Part(
             name="process", size=_TRAINER, basis="estimated", how="Python, torch and transformers"
         ),
@@ -174,42 +194,72 @@ def training(
     return Need(parts=tuple(parts))
 
 
-def _training_weights(shape: Shape, method: Method, precision: Precision) -> Part:
-    if method != "qlora":
-        size = shape.weights * (4 if precision == "float32" else 2)
-        how = f"{shape.weights / 1e6:,.0f}M weights in {precision}"
-        return Part(name="weights", size=size, basis=shape.basis, how=how)
-    linear = sum(math.prod(t.shape) for t in _linear(shape))
-    share = linear / sum(math.prod(t.shape) for t in shape.tensors)
-    size = round(shape.weights * (share * _NF4_BITS / 8 + (1 - share) * 2))
-    how = "NF4 with double quantization, embeddings in 16 bits"
+def _holes(step: Step) -> float:
+    return _HOLES.get((step.method, step.unit), _HOLES["lora", step.unit])
+
+
+def _training_weights(shape: Shape, step: Step) -> Part:
+    if step.method == "qlora":
+        how = "NF4 with double quantization, embeddings in 16 bits"
+        size = formats.size(shape, "nf4")
+    else:
+        how = f"{shape.weights / 1e6:,.0f}M weights in {step.precision}"
+        size = shape.weights * step.unit
     return Part(name="weights", size=size, basis=shape.basis, how=how)
 
 
-def _activations(shape: Shape, tokens: int, length: int, unit: int, *, checkpointed: bool) -> Part:
-    """What the forward pass keeps for the backward one.
+def _activations(shape: Shape, step: Step, gradients: int) -> Part:
+    """What the forward pass keeps for the backward one, and the loss.
 
-    A layer keeps about eight hidden states (norms, queries, attention, residuals), its keys and
-    values, four of the feed-forward's width, and four times the scores of attention (measured on
-    SmolLM2 in float32, docs/log.md); the loss keeps the logits twice in float32.
-    With checkpointing each layer keeps its input alone, and one layer at a time is whole.
+    Gradients come as activations go, layer by layer: without accumulation they do not add up, so
+    what is counted is what activations take beyond the room that the gradients need later.
     """
-    keys = 2 * shape.kv_heads * shape.head_dim
-    scores = shape.heads * min(length, tokens)
-    layer = tokens * unit * (8 * shape.width + 4 * (shape.hidden + scores) + keys)
-    inputs = tokens * unit * shape.width * shape.layers
-    logits = tokens * shape.vocabulary * 4 * 2
-    kept = inputs + layer if checkpointed else layer * shape.layers
-    how = f"{tokens} tokens a step, rows of {length}" + (
-        ", gradient checkpointing" if checkpointed else ""
+    # The head's logits as they are and at the learnt places, their copy in float32, its softmax:
+    # twelve bytes for each when the forward pass ends, and as many when the backward one starts.
+    loss = round(step.tokens * step.learnt) * shape.vocabulary * 12
+    layer = step.tokens * _kept_in_a_layer(shape, step)
+    inputs = step.tokens * step.unit * shape.width * shape.layers
+    size = inputs + max(loss, layer) if step.checkpointed else layer * shape.layers + loss
+    beyond = max(0, size - gradients) if step.accumulation == 1 else size
+    how = f"{step.rows} rows of {step.length} tokens" + (
+        ", gradient checkpointing" if step.checkpointed else ""
     )
-    return Part(name="activations", size=kept + logits, basis="estimated", how=how)
+    return Part(name="activations", size=beyond, basis="derived", how=how)
 
 
-def _linear(shape: Shape) -> list[Tensor]:
-    return [t for t in shape.tensors if t.name.startswith("blk.") and len(t.shape) == 2]
+def _kept_in_a_layer(shape: Shape, step: Step) -> int:
+    """Bytes for each token that torch keeps of one layer.
+
+    The inputs of norms, which compute in float32; queries, keys and values (repeated for every
+    head), what attention makes of them, and its mask; of the feed-forward the gate, its activation
+    and the other half. Then the input of each linear layer that learns: an adapter in another
+    precision than the model's makes its own copy, one in the same shares it.
+    """
+    norms = _FLOAT * sum(_normed(shape, t) for t in _in_first_layer(shape, 1) if "norm" in t.name)
+    attention = step.unit * (4 * shape.heads * shape.head_dim + step.sequence)
+    forward = step.unit * 3 * shape.hidden
+    layers = _in_first_layer(shape, 2)
+    inner = step.taught_unit * step.rank * len(layers) if step.method != "full" else 0
+    if step.method == "full":
+        # The norms' weights learn too, from what they multiply.
+        inputs = step.unit * (2 * 2 * shape.width + shape.hidden)
+    elif step.unit == step.taught_unit:
+        inputs = step.unit * (2 * shape.width + shape.hidden)
+    else:
+        inputs = _FLOAT * sum(t.shape[0] for t in layers)
+    return norms + attention + forward + inputs + inner
+
+
+def _normed(shape: Shape, norm: Tensor) -> int:
+    """How many values of a token a norm is taken over: of all heads, where it is one of heads."""
+    of_heads = {"attn_q_norm": shape.heads, "attn_k_norm": shape.kv_heads}
+    return norm.shape[0] * of_heads.get(norm.name.split(".")[2], 1)
+
+
+def _in_first_layer(shape: Shape, dimensions: int) -> list[Tensor]:
+    return [t for t in shape.tensors if t.name.startswith("blk.0.") and len(t.shape) == dimensions]
 
 
 def _rows_and_columns(shape: Shape) -> int:
     """Rows and columns of all linear layers: LoRA adds `rank` weights for each."""
-    return sum(sum(t.shape) for t in _linear(shape))
+    return sum(sum(t.shape) for t in formats.linear(shape))

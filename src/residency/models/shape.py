@@ -17,7 +17,9 @@ from residency.models import carried
 from residency.models.gguf_file import GgufHeader, read_header
 from residency.models.tensor_types import Tensor
 
-_GEMMA_PERIOD = 6  # of Gemma 3's layers, each sixth sees the whole context (llama-model.cpp)
+# Of so many layers one sees the whole context and the others a window: by architecture, as in
+# llama.cpp (src/models/*.cpp, set_swa_pattern), for files and settings that do not say it.
+_PERIODS = {"gemma2": 2, "gemma3": 6, "gemma3_text": 6, "cohere2": 4, "gpt-oss": 2, "gpt_oss": 2}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,6 +28,7 @@ class Shape:
 
     `windowed` layers see `window` tokens only. `file_size` in bytes is a GGUF's, else 0. `tensors`
     are as a GGUF has them. `basis` is `estimated` where the shape is another model's.
+    `architecture` is what the model calls its own, and empty where nobody said.
     """
 
     source: str
@@ -42,7 +45,21 @@ class Shape:
     windowed: int = 0
     file_size: int = 0
     basis: Literal["derived", "estimated"] = "derived"
+    architecture: str = ""
     tensors: tuple[Tensor, ...] = ()
+
+    @property
+    def attention(self) -> str:
+        """How heads share keys and values, which sets the size of the cache, in words."""
+        if self.kv_heads == self.heads:
+            words = f"MHA: each of {self.heads} heads has keys and values of its own"
+        elif self.kv_heads == 1:
+            words = f"MQA: {self.heads} heads share one set of keys and values"
+        else:
+            words = f"GQA: {self.heads} heads share {self.kv_heads} sets of keys and values"
+        if not self.windowed:
+            return words
+        return f"{words}; {self.windowed} of {self.layers} layers see {self.window} tokens only"
 
 
 def _typical(name: str, *sizes: int, tied: bool = False) -> Shape:
@@ -115,8 +132,7 @@ def from_config(config: Mapping[str, Any], source: str) -> Shape:
     config = config.get("text_config", config)
     try:
         heads, width = int(config["num_attention_heads"]), int(config["hidden_size"])
-        kinds = config.get("layer_types") or ()
-        windowed = sum("sliding" in kind for kind in kinds)
+        windowed = _windowed(config)
         shape = Shape(
             source=source,
             weights=0,
@@ -128,8 +144,9 @@ def from_config(config: Mapping[str, Any], source: str) -> Shape:
             hidden=int(config["intermediate_size"]),
             vocabulary=int(config["vocab_size"]),
             tied=bool(config.get("tie_word_embeddings", False)),
-            window=int(config.get("sliding_window") or 0) if windowed else 0,
+            window=int(config["sliding_window"]) if windowed else 0,
             windowed=windowed,
+            architecture=str(config.get("model_type", "")),
         )
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise ModelError(
@@ -137,6 +154,22 @@ def from_config(config: Mapping[str, Any], source: str) -> Shape:
             hint="give the size instead, as 7B",
         ) from None
     return _counted(shape)
+
+
+def _windowed(config: Mapping[str, Any]) -> int:
+    """How many layers see a window only. A window that no layer is said to have (Mistral's first
+    version, Qwen 2) is not used by llama.cpp either."""
+    if not config.get("sliding_window") or config.get("use_sliding_window") is False:
+        return 0
+    if kinds := config.get("layer_types"):
+        return sum("sliding" in kind for kind in kinds)
+    own = _PERIODS.get(str(config.get("model_type")), 0)
+    return _outside(int(config["num_hidden_layers"]), config.get("sliding_window_pattern") or own)
+
+
+def _outside(layers: int, period: int) -> int:
+    """Of `layers`, those that are not each `period`-th."""
+    return layers - layers // period if period else 0
 
 
 def from_gguf(header: GgufHeader, *, file_size: int = 0) -> Shape:
@@ -154,7 +187,8 @@ def from_gguf(header: GgufHeader, *, file_size: int = 0) -> Shape:
     layers, heads, width = (
         field(name) for name in ("block_count", "attention.head_count", "embedding_length")
     )
-    window = field("attention.sliding_window", 0) if header.architecture == "gemma3" else 0
+    period = _PERIODS.get(header.architecture, 0)
+    window = field("attention.sliding_window", 0) if period else 0
     tensors = tuple(Tensor(name=t.name, shape=t.shape, type=t.type) for t in header.tensors)
     return Shape(
         source=str(header.metadata.get("general.name", header.architecture)),
@@ -168,8 +202,9 @@ def from_gguf(header: GgufHeader, *, file_size: int = 0) -> Shape:
         vocabulary=header.tokens,
         tied=all(t.name != "output.weight" for t in tensors),
         window=window,
-        windowed=layers - layers // _GEMMA_PERIOD if window else 0,
+        windowed=_outside(layers, period) if window else 0,
         file_size=file_size,
+        architecture=header.architecture,
         tensors=tensors,
     )
 
@@ -205,7 +240,7 @@ def _safetensors_weights(file: Path) -> int:
 
 
 def _counted(shape: Shape) -> Shape:
-    """The shape with the tensors that a Llama of it has, and their weights counted."""
+    """The shape with the tensors that a Llama of it has, or a Gemma, and their weights counted."""
     width, hidden = shape.width, shape.hidden
     queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     block = {
@@ -219,6 +254,10 @@ def _counted(shape: Shape) -> Shape:
         "ffn_up": (width, hidden),
         "ffn_down": (hidden, width),
     }
+    if shape.architecture.startswith("gemma"):
+        block |= {"post_attention_norm": (width,), "post_ffw_norm": (width,)}
+    if shape.architecture.startswith("gemma3"):
+        block |= {"attn_q_norm": (shape.head_dim,), "attn_k_norm": (shape.head_dim,)}
     sizes: dict[str, tuple[int, ...]] = {"token_embd": (width, shape.vocabulary)}
     sizes["output_norm"] = (width,)
     if not shape.tied:

@@ -121,7 +121,7 @@ def _is_attention_value(name: str) -> bool:
     return any(f"{part}.weight" in name for part in ("attn_v", "attn_qkv", "attn_kv_b"))
 
 
-def _uses_more_bits(index: int, count: int) -> bool:
+def uses_more_bits(index: int, count: int) -> bool:
     """Whether a layer is one that errors hurt most: the first and last eighth, and every third."""
     return index < count // 8 or index >= 7 * count // 8 or (index - count // 8) % 3 == 2
 
@@ -139,7 +139,7 @@ def _value_type(mix: Mix, index: int, count: int) -> str:
     shared = mix.gqa >= 4
     if mix.experts == 8:
         return "Q8_0"
-    if mix.level in ("Q5_K_M", "Q4_K_M") and _uses_more_bits(index, count):
+    if mix.level in ("Q5_K_M", "Q4_K_M") and uses_more_bits(index, count):
         return "Q6_K"
     if mix.level == "Q3_K_M":
         return "Q5_K" if index < 2 else "Q4_K"
@@ -163,7 +163,7 @@ def _attention_output_type(mix: Mix) -> str:
 
 
 def _down_type(mix: Mix, layer: int) -> str:
-    if mix.level in ("Q5_K_M", "Q4_K_M") and _uses_more_bits(layer, mix.layers):
+    if mix.level in ("Q5_K_M", "Q4_K_M") and uses_more_bits(layer, mix.layers):
         return "Q6_K"
     if mix.level == "Q3_K_M":
         return "Q5_K" if layer < mix.layers // 16 else "Q4_K"

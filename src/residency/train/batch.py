@@ -7,7 +7,7 @@ are those of rows side by side; the shared tokens and all padding are saved.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 IGNORED = -100
@@ -17,17 +17,26 @@ _ONE_SEQUENCE = 1024
 Row = Mapping[str, Sequence[int]]
 
 
-def shared_prefix(rows: Sequence[Row]) -> int:
-    """How many tokens all `rows` begin with, less one before the first that any has to learn."""
-    first = rows[0]["input_ids"]
-    limit = min(
-        next((i for i, label in enumerate(row["labels"]) if label != IGNORED), len(row["labels"]))
-        for row in rows
+def common_start(start: Sequence[int] | None, row: Row) -> Sequence[int]:
+    """What of `start` (None: of the whole row) `row` begins with too, up to the token before the
+    first that it has to learn: that one predicts an answer, so it stays with its row."""
+    labels = row["labels"]
+    limit = next((i for i, label in enumerate(labels) if label != IGNORED), len(labels))
+    own = row["input_ids"][: max(0, limit - 1)]
+    if start is None or own[: len(start)] == start:
+        return own if start is None else start
+    differs = next(
+        (i for i, (a, b) in enumerate(zip(start, own, strict=False)) if a != b), len(own)
     )
-    shared = 0
-    while shared < limit - 1 and all(row["input_ids"][shared] == first[shared] for row in rows):
-        shared += 1
-    return shared
+    return start[: min(differs, len(start))]
+
+
+def shared_prefix(rows: Iterable[Row]) -> int:
+    """How many tokens all `rows` begin with, less one before the first that any has to learn."""
+    start: Sequence[int] | None = None
+    for row in rows:
+        start = common_start(start, row)
+    return len(start or ())
 
 
 class Batches:

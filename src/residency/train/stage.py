@@ -1,7 +1,8 @@
-"""Fine-tune a base model on a data set: LoRA, loss on the answer alone, resumable."""
+"""Fine-tune a base model on a data set, loss on the answers alone, resumable."""
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import os
@@ -12,176 +13,258 @@ from pathlib import Path
 from typing import Any
 
 from residency import fingerprint, hardware
+from residency.builds import Training, write_training
 from residency.config import TrainSettings
-from residency.conversations import read_conversations
-from residency.errors import RefusedError
 from residency.models.base import BaseModel
-from residency.models.chat import load_tokenizer, render
+from residency.models.chat import load_tokenizer
 from residency.models.shape import stored_weights
 from residency.progress import say
-from residency.store import Draft
-from residency.train.batch import IGNORED, shared_prefix
-from residency.train.plan import Plan, make_plan, row_order
-from residency.train.trainer import last_checkpoint, make_trainer
-from residency.types import Artifact, Conversation, Record, to_dict
+from residency.store import Draft, write_atomic
+from residency.train import ranks, weights
+from residency.train.contradictions import check
+from residency.train.job import Job
+from residency.train.ladder import noticing, train_within_memory
+from residency.train.plan import Plan, make_plan, row_order, suited_rate
+from residency.train.retry import examine, train_until_sound
+from residency.train.room import fit_memory
+from residency.train.rows import Rows, open_rows, rows_of_text, write_rows
+from residency.train.split import divide, stopwatch
+from residency.train.trainer import last_checkpoint, make_trainer, stalled
+from residency.train.workers import learn_together
+from residency.types import Artifact, Record, to_dict, to_json
 
 # Two validations an epoch: a kill then loses half an epoch at most, and stopping is early enough.
 _VALIDATIONS_AN_EPOCH = 2
+_VALIDATIONS = 16  # of a run at most: small models from nothing see their rows dozens of times
+_LOGGED = 2000  # losses that a record keeps at most; of longer runs each is the mean of some steps
+_WORDS = {
+    "lora": "LoRA",
+    "qlora": "QLoRA (NF4)",
+    "full": "all weights",
+    "distill": "all weights of a student, from a teacher's probabilities and the answers",
+    "scratch": "all weights, from nothing",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Inputs:
-    """The data set's splits and the base model."""
+    """The data set's splits and the base model; for distillation from probabilities the `teacher`,
+    and for a model from scratch, whose base is only a name, a text file to read as well."""
 
     dataset: Artifact
     base: BaseModel
+    teacher: BaseModel | None = None
+    corpus: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trained:
+    """A model as training left it, and what was measured on the way."""
+
+    model: Any
+    figures: dict[str, Any]
 
 
 def run(inputs: Inputs, settings: TrainSettings, out: Draft) -> Record:
-    """Train an adapter; the record's figures have the plan, its reasons and the losses.
+    """Train an adapter, or the whole model; the figures have the plan, its reasons and the losses.
 
-    A run that was killed goes on from its last whole checkpoint and ends with the same bytes.
-    Raises `RefusedError` when the loss is no number.
+    Output `adapter` for methods lora and qlora and for distillation from answers, `model` for full,
+    distillation from probabilities and scratch. A run that was killed goes on
+    from its last whole checkpoint and ends with the same bytes. Raises `SettingsError` for settings
+    that contradict each other, `MissingError` where memory, a GPU or a package lacks, and
+    `RefusedError` when the loss is no number.
     """
-    _quieten()
-    import torch
+    check(settings)
+    prepare()
+    job = Job(
+        base=_begin(inputs, settings, out.path / "start"),
+        dataset=inputs.dataset.path,
+        settings=settings,
+        folder=out.path,
+        teacher=inputs.teacher.path if inputs.teacher else None,
+    )
+    tokenizer = load_tokenizer(job.base)
 
-    machine = hardware.read()
-    tokenizer = load_tokenizer(inputs.base.path)
-    splits = {
-        name: read_conversations(inputs.dataset.path / f"{name}.jsonl")
-        for name in ("train", "validation")
-    }
-    rows = {name: encode(tokenizer, split) for name, split in splits.items()}
-    parameters = stored_weights(inputs.base.path)
-    lengths = [len(row["input_ids"]) for row in rows["train"]]
-    plan = make_plan(settings, parameters=parameters, lengths=lengths, hardware=machine)
+    def encode(length: int) -> Rows:
+        more = rows_of_text(tokenizer, inputs.corpus) if inputs.corpus else ()
+        return write_rows(tokenizer, job.dataset, job.rows, settings.turns, length, more)
+
+    rows = encode(0)
+    plan = _plan(job, rows)
     for reason in plan.reasons:
         say(f"  {reason}")
-    torch.set_num_threads(plan.threads)
-    torch.manual_seed(settings.seed)
-    model = _with_adapter(_load(inputs.base.path, plan), plan, settings)
-    figures = _train(model, tokenizer, rows, (plan, settings), out.path)
-    folder = out.path / "adapter"
-    _save(model, folder)
-    _take_fingerprint(model, tokenizer, inputs, folder)
-    return out.finish(
-        {"adapter": (folder, "adapter")},
-        {"plan": to_dict(plan), "parameters": parameters, **figures},
+
+    def train(plan: Plan) -> dict[str, Any]:
+        return learn_together(job, plan) if plan.processes > 1 else learn(job, plan)
+
+    figures = train_within_memory(train, job, plan, longest=max(rows.lengths), shorten=encode)
+    kind = "adapter" if plan.adapts else "model"
+    outputs = {kind: (job.result, kind), "diagnosis": (job.diagnosis, "diagnosis")}
+    return out.finish(outputs, {"parameters": stored_weights(job.base), **figures})
+
+
+def _plan(job: Job, rows: Rows) -> Plan:
+    """The plan of this run: that of before a kill, for it was made by the memory that was free."""
+    kept = job.folder / "plan.json"
+    if kept.exists():
+        return Plan.from_dict(json.loads(kept.read_text(encoding="utf-8")))
+    plan = make_plan(
+        job.settings,
+        parameters=stored_weights(job.base),
+        lengths=rows.lengths,
+        hardware=hardware.read().with_gpus(),
     )
+    longest = max(rows.lengths)
+    plan = fit_memory(plan, job.settings, job.base, longest)
+    if job.settings.processes == 0 and plan.device == "cpu":
+        steps = math.ceil(plan.epochs * len(rows.lengths) / plan.batch)
+        plan = divide(job, plan, cores=plan.threads, longest=longest, steps=steps)
+    write_atomic(kept, to_json(plan))
+    return plan
 
 
-def encode(tokenizer: Any, conversations: Sequence[Conversation]) -> list[dict[str, list[int]]]:
-    """Each conversation as `input_ids` and `labels`, -100 wherever there is nothing to learn."""
-    rows = []
-    for one in conversations:
-        got = render(tokenizer, one.messages, answer=True)
-        labels = [i if keep else IGNORED for i, keep in zip(got.ids, got.learnt, strict=True)]
-        rows.append({"input_ids": list(got.ids), "labels": labels})
-    return rows
+def _begin(inputs: Inputs, settings: TrainSettings, folder: Path) -> Path:
+    """The folder of the model that training begins with: the base model's, or one made here."""
+    if settings.method == "scratch":
+        from residency.train import scratch
+
+        return scratch.begin(inputs.dataset.path, settings, inputs.corpus, folder)
+    if inputs.teacher:
+        from residency.train import student
+
+        return student.begin(inputs.base.path, inputs.teacher.path, settings.student_layers, folder)
+    return inputs.base.path
 
 
-def _quieten() -> None:
+def prepare() -> None:
+    """Keep libraries quiet that would talk over the progress."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     logging.getLogger("transformers").setLevel(logging.ERROR)
+    # It warns of a kernel that it would fetch from the hub, where it runs as well without.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
 
-def _load(folder: Path, plan: Plan) -> Any:
+def learn(job: Job, plan: Plan) -> dict[str, Any]:
+    """Train by `plan`, and leave weights, fingerprint and words in `job.result`.
+
+    Each process of several calls it; the first one writes. Returns the record's figures.
+    """
+    suited = suited_rate(plan.method, stored_weights(job.base))
+    with noticing():
+        sound = train_until_sound(_train, job, plan, suited=suited)
+    trained, plan = sound.trained, sound.plan
+    figures = {"plan": to_dict(plan), **trained.figures}
+    if ranks.rank() == 0:
+        weights.save(trained.model, job.base, job.result)
+        _take_fingerprint(trained.model, job)
+        training = Training(method=plan.method, words=_in_words(plan, job.settings))
+        write_training(job.result, training)
+        figures |= examine(sound, trained.model, job, suited)
+    return figures
+
+
+def time_steps(job: Job, plan: Plan, steps: int) -> float:
+    """Train for `steps` steps and leave nothing; the seconds of all but the first few."""
+    watch = stopwatch(steps)
+    _train(job, plan, [watch])
+    return float(watch.seconds)
+
+
+def _train(job: Job, plan: Plan, callbacks: Sequence[Any] = ()) -> Trained:
+    """Load the model by `plan` and train it, from the last whole checkpoint if there is one.
+
+    `callbacks` are transformers' `TrainerCallback`s.
+    """
     import torch
-    from transformers import AutoModelForCausalLM
-    from transformers.utils import logging as transformers_logging
 
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, plan.precision))
-
-
-def _with_adapter(model: Any, plan: Plan, settings: TrainSettings) -> Any:
-    from peft import LoraConfig, get_peft_model
-
-    return get_peft_model(
-        model,
-        LoraConfig(
-            r=plan.rank,
-            lora_alpha=plan.alpha,
-            lora_dropout=plan.dropout,
-            target_modules=settings.target_modules,
-            task_type="CAUSAL_LM",
-        ),
-    )
-
-
-def _train(
-    model: Any,
-    tokenizer: Any,
-    rows: dict[str, list[dict[str, list[int]]]],
-    how: tuple[Plan, TrainSettings],
-    folder: Path,
-) -> dict[str, Any]:
-    from datasets import Dataset
-
-    plan, settings = how
-    lengths = [len(row["input_ids"]) for row in rows["train"]]
-    order = row_order(lengths, epochs=plan.epochs, batch=plan.batch, seed=settings.seed)
-    steps = math.ceil(len(order) / plan.batch)
-    every = math.ceil(steps / max(1, round(plan.epochs * _VALIDATIONS_AN_EPOCH)))
+    torch.set_num_threads(plan.threads)
+    if plan.checkpointing:
+        hardware.compact_heap()
+    torch.manual_seed(job.settings.seed)
+    rows = open_rows(job.rows)
+    model = weights.load(job.base, plan)
+    if plan.adapts:
+        model = weights.with_adapter(model, plan, job.settings)
+    order = row_order(rows.lengths, epochs=plan.epochs, batch=plan.batch, seed=job.settings.seed)
     trainer = make_trainer(
         model,
-        tokenizer,
-        {
-            "train": Dataset.from_list([rows["train"][i] for i in order]),
-            "validation": Dataset.from_list(rows["validation"]),
-        },
+        load_tokenizer(job.base),
+        {"train": rows.train.select(order), "validation": rows.validation},
         plan,
-        {
-            "folder": folder / "checkpoints",
-            "every": every,
-            "patience": settings.patience,
-            "seed": settings.seed,
-            "prefix": shared_prefix([*rows["train"], *rows["validation"]]),
-        },
+        _how(job, plan, rows, len(order)),
+        callbacks,
     )
-    checkpoint = last_checkpoint(folder / "checkpoints")
+    checkpoint = last_checkpoint(job.checkpoints)
     if checkpoint:
         say(f"  resuming at step {checkpoint.name.rpartition('-')[2]}")
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    history = trainer.state.log_history
+    figures = _figures(trainer.state, job.settings.patience)
+    seen = order[: figures["steps"] * plan.batch]
+    figures["tokens"] = sum(rows.lengths[row] for row in seen)
+    figures["processes"] = ranks.world()
+    if rows.shortened or rows.left_out:
+        figures["long_rows"] = {"shortened": rows.shortened, "left_out": rows.left_out}
+    return Trained(model=model, figures=figures)
+
+
+def _how(job: Job, plan: Plan, rows: Rows, shown: int) -> dict[str, Any]:
+    steps = math.ceil(shown / plan.batch)
+    validations = min(_VALIDATIONS, round(plan.epochs * _VALIDATIONS_AN_EPOCH))
+    every = math.ceil(steps / max(1, validations))
+    # A mean that spans a checkpoint would be another after a kill, so `every` is a multiple of it.
+    log = math.ceil(steps / _LOGGED)
+    return {
+        "folder": job.checkpoints,
+        "every": math.ceil(every / log) * log,
+        "log": log,
+        "patience": job.settings.patience,
+        "seed": job.settings.seed,
+        "prefix": rows.prefix,
+        "teacher": job.teacher,
+    }
+
+
+def _figures(state: Any, patience: int) -> dict[str, Any]:
+    """The losses and steps of a finished run, from the trainer's `state`.
+
+    One that was killed after it had stopped early takes one step more, which is left out.
+    """
+    validated = [(h["step"], h["eval_loss"]) for h in state.log_history if "eval_loss" in h]
+    losses_so_far = [loss for _, loss in validated]
+    ends = (s for i, (s, _) in enumerate(validated, 1) if stalled(losses_so_far[:i], patience))
+    end = next(ends, state.global_step)
+    history = [h for h in state.log_history if h["step"] <= end]
     losses = {
         "train": [(h["step"], round(h["loss"], 4)) for h in history if "loss" in h],
         "validation": [(h["step"], round(h["eval_loss"], 4)) for h in history if "eval_loss" in h],
     }
-    best = trainer.state.best_metric
-    if best is None or math.isnan(best):
-        raise RefusedError(
-            "training diverged: the validation loss is no number",
-            hint="lower learning_rate in [train], and look for damaged rows with: "
-            "residency data preview",
-        )
+    best = state.best_metric  # None where a run broke before its first validation
     return {
         "losses": losses,
-        "best": {"step": trainer.state.best_global_step, "loss": round(best, 4)},
-        "steps": trainer.state.global_step,
-        "planned_steps": trainer.state.max_steps,
-        "tokens": sum(lengths[i] for i in order[: trainer.state.global_step * plan.batch]),
+        "best": {"step": state.best_global_step, "loss": None if best is None else round(best, 4)},
+        "steps": end,
+        "planned_steps": state.max_steps,
     }
 
 
-def _save(model: Any, folder: Path) -> None:
-    """The adapter without what differs by machine or by run: the path of its base model, and the
-    order of a set."""
-    config = model.peft_config["default"]
-    config.base_model_name_or_path = ""
-    config.target_modules = sorted(config.target_modules)
-    model.save_pretrained(folder)
-    (folder / "README.md").unlink(missing_ok=True)
+def _in_words(plan: Plan, settings: TrainSettings) -> str:
+    words = _WORDS[plan.method]
+    if plan.adapts:
+        variants = [n for n, on in (("DoRA", settings.dora), ("rsLoRA", settings.rslora)) if on]
+        words = " with ".join([words, *variants])
+        words += f": rank {plan.rank}, alpha {plan.alpha}, dropout {plan.dropout}"
+    return words
 
 
-def _take_fingerprint(model: Any, tokenizer: Any, inputs: Inputs, folder: Path) -> None:
+def _take_fingerprint(model: Any, job: Job) -> None:
     import torch
 
     model.eval()
-    probes = fingerprint.probes(inputs.dataset.path)
     with torch.no_grad():
-        taken = fingerprint.take_torch(model, tokenizer, probes)
-    fingerprint.write_fingerprint(folder, taken)
+        taken = fingerprint.take_torch(
+            model, load_tokenizer(job.base), fingerprint.probes(job.dataset)
+        )
+    fingerprint.write_fingerprint(job.result, taken)

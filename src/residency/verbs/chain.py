@@ -13,11 +13,15 @@ from residency.pipeline import STAGES, Chain
 from residency.types import to_dict
 
 
-def run(workspace: Path, stage: str | None = None) -> Result:
-    """Run the stages up to `stage`; exit code 2 when the gate lets nothing out."""
+def run(workspace: Path, stage: str | None = None, **training: Any) -> Result:
+    """Run the stages up to `stage`; exit code 2 when the gate lets nothing out.
+
+    `training` are settings that override those of `[train]`; None overrides nothing.
+    """
     if stage is not None and stage not in STAGES:
         raise InputError(f"no stage is called {stage}", hint=f"there are: {', '.join(STAGES)}")
-    chain = Chain(workspace, config.load(workspace))
+    settings = config.overridden(config.load(workspace), "train", training)
+    chain = Chain(workspace, settings)
     outcomes = chain.run(stage or STAGES[-1])
     data: dict[str, Any] = {
         "stages": [
@@ -34,6 +38,9 @@ def run(workspace: Path, stage: str | None = None) -> Result:
     if outcomes[-1].stage != "gate":
         last = outcomes[-1]
         found = "\n".join(f"{k}: {v}" for k, v in to_dict(last.record.figures).items())
+        if last.stage == "train":
+            data["page"] = str(chain.training_page.resolve())
+            found += f"\npage: {data['page']}"
         return Result(data=data, text=found)
     return _verdict(chain, data)
 
@@ -85,8 +92,8 @@ def build(workspace: Path) -> Result:
     return run(workspace, "data")
 
 
-def train(workspace: Path) -> Result:
-    return run(workspace, "train")
+def train(workspace: Path, **training: Any) -> Result:
+    return run(workspace, "train", **training)
 
 
 def export(workspace: Path) -> Result:

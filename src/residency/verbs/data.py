@@ -22,6 +22,17 @@ def check(workspace: Path, file: Path) -> Result:
     )
 
 
+def label(workspace: Path) -> Result:
+    """Ask the teacher, and say where the labelled file is."""
+    chain = Chain(workspace, config.load(workspace))
+    outcome = chain.label()
+    figures = to_dict(outcome.record.figures)
+    (file,) = chain.store.output(outcome.record, "labelled").path.iterdir()
+    lines = [f"{name}: {value}" for name, value in figures.items() if name != "dropped_rows"]
+    text = "\n".join([*lines, f"file: {file}"])
+    return Result(data={"file": str(file), "cached": outcome.cached, **figures}, text=text)
+
+
 def preview(workspace: Path, count: int) -> Result:
     """Samples of the training split as the model sees them."""
     from residency.conversations import read_conversations

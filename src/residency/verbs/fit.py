@@ -3,49 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
 
 from residency import hardware
 from residency.cli import Result
-from residency.models.memory import LEVELS, Method, Need, Precision, need, training
+from residency.models import formats, ladder
+from residency.models.memory import Method, Need, Precision, Step, need, training
 from residency.models.shape import Shape, from_weights, read_shape
 from residency.types import to_dict
 
+# Levels to go down by; below the last one too much of the quality is lost to advise it.
+_ADVISED = ("f16", "Q8_0", "Q5_K_M", "Q4_K_M")
 RANK, ROWS = 16, 4  # LoRA's rank and the rows of a step that training takes without settings
 CONTEXT, TRAINED = 2048, 512  # tokens for an answer, and of a row in training
-_Trial = tuple[str, Need]
+_SIZES = (32, 14, 7, 3, 1, 0.135)  # of smaller models, in billions of weights
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Trial:
+    """A way to need less, in words, and what it needs."""
+
+    words: str
+    need: Need
 
 
 def fit(
     workspace: Path,
     model: str,
     context: int | None,
-    slots: int,
+    parallel: int,
     level: str | None,
     train: Method | None,
+    rank: int,
+    batch: int,
 ) -> Result:
     """Say what MODEL needs, part by part, and whether that is free; exit code 2 where it is not.
 
-    `context` is in tokens, of each slot or of a row of training; without a `level` a GGUF file is
-    taken as it is, and anything else at Q4_K_M.
+    `context` is in tokens, of each of `parallel` answers or of a row of training; without a `level`
+    a GGUF file is taken as it is, and anything else at Q4_K_M. `rank` and `batch` are training's.
     """
     local = workspace / model
     shape = read_shape(str(local) if local.exists() else model)
     level = level or ("" if shape.file_size else "Q4_K_M")
-    if train:
-        wanted = _training(shape, train, context or TRAINED)
-        trials = _lighter_training(shape, train, context or TRAINED)
-    else:
-        wanted = need(shape, level=level, context=context or CONTEXT, slots=slots)
-        trials = _lighter(shape, level, context or CONTEXT, slots)
     free = psutil.virtual_memory().available
+    if train:
+        step = _step(train, rank=rank, rows=batch, length=context or TRAINED)
+        if training(shape, step).total > free:  # then training turns it on by itself
+            step = replace(step, checkpointed=True)
+        wanted, trials = training(shape, step), _lighter_training(shape, step)
+    else:
+        wanted = need(shape, level=level, context=context or CONTEXT, slots=parallel)
+        trials = _lighter(shape, level, context or CONTEXT, parallel)
     fits = wanted.total <= free
     advice = "" if fits else _advice(trials, free)
     data = {
         "model": shape.source,
         "basis": shape.basis,
+        "attention": shape.attention,
+        "formats": formats.sizes(shape),
         "parts": to_dict(wanted.parts),
         "total": wanted.total,
         "free": free,
@@ -55,56 +73,74 @@ def fit(
     return Result(data=data, text=_table(shape, wanted, free, advice), exit_code=0 if fits else 2)
 
 
-def _training(shape: Shape, method: Method, context: int) -> Need:
-    fast = hardware.read().fast_bfloat16 or method == "qlora"
+def _step(method: Method, *, rank: int, rows: int, length: int) -> Step:
+    """As training would take it: all weights in float32, whatever the processor."""
+    fast = method == "qlora" or (method == "lora" and hardware.read().fast_bfloat16)
     precision: Precision = "bfloat16" if fast else "float32"
-    return training(
-        shape,
-        method=method,
-        rank=RANK,
-        tokens=ROWS * context,
-        precision=precision,
-        length=context,
-    )
+    return Step(method=method, rank=rank, rows=rows, length=length, precision=precision)
 
 
-def _lighter(shape: Shape, level: str, context: int, slots: int) -> Iterator[_Trial]:
-    """Ways to need less, the least painful first."""
-    for lower in LEVELS[LEVELS.index(level) + 1 if level else -1 :]:
-        yield f"--level {lower}", need(shape, level=lower, context=context, slots=slots)
-    least = LEVELS[-1]
-    if slots > 1:
-        words = f"--level {least} --slots 1"
-        yield words, need(shape, level=least, context=context, slots=1)
+def _lighter(shape: Shape, level: str, context: int, parallel: int) -> Iterator[_Trial]:
+    """Ways to need less for answers, the least painful first."""
+    for lower in _ADVISED[_ADVISED.index(level) + 1 if level in _ADVISED else -1 :]:
+        yield _Trial(
+            words=f"--level {lower}",
+            need=need(shape, level=lower, context=context, slots=parallel),
+        )
+    least = _ADVISED[-1]
+    if parallel > 1:
+        words = f"--level {least} --parallel 1"
+        yield _Trial(words=words, need=need(shape, level=least, context=context, slots=1))
     if context > 1024:
-        words = f"--level {least} --slots 1 --context 1024"
-        yield words, need(shape, level=least, context=1024, slots=1)
+        words = f"--level {least} --parallel 1 --context 1024"
+        yield _Trial(words=words, need=need(shape, level=least, context=1024, slots=1))
     for words, smaller in _smaller(shape):
-        yield (
-            f"{words} (--level {least} --slots 1 --context 1024)",
-            need(smaller, level=least, context=1024, slots=1),
+        yield _Trial(
+            words=f"{words} (--level {least} --parallel 1 --context 1024)",
+            need=need(smaller, level=least, context=1024, slots=1),
         )
 
 
-def _lighter_training(shape: Shape, method: Method, context: int) -> Iterator[_Trial]:
-    if method == "full":
-        yield "--train lora", _training(shape, "lora", context)
-    if method != "qlora":
-        yield "--train qlora", _training(shape, "qlora", context)
-    if context > 256:
-        yield "--train qlora --context 256", _training(shape, "qlora", 256)
+def _lighter_training(shape: Shape, step: Step) -> Iterator[_Trial]:
+    """Ways to need less for training than a checkpointed step, the least painful first."""
+    load = ladder.Load(
+        rows=step.rows,
+        accumulation=step.accumulation,
+        length=step.length,
+        rank=0 if step.method == "full" else step.rank,
+    )
+    for rung in ladder.rungs(load):
+        step = _at(step, rung.load)
+        yield _Trial(words=f"{_flags(step)} ({rung.words})", need=training(shape, step))
+    for method in ("lora", "qlora"):
+        if step.method not in (method, "qlora"):
+            lighter = _step(method, rank=ladder.LEAST_RANK, rows=1, length=step.length)
+            step = replace(lighter, accumulation=step.accumulation, checkpointed=True)
+            yield _Trial(words=_flags(step), need=training(shape, step))
     for words, smaller in _smaller(shape):
-        yield f"--train qlora and {words}", _training(smaller, "qlora", 256)
+        yield _Trial(words=f"{words} ({_flags(step)})", need=training(smaller, step))
+
+
+def _at(step: Step, load: ladder.Load) -> Step:
+    rank = load.rank or step.rank
+    rows, accumulation = load.rows, load.accumulation
+    return replace(step, rows=rows, accumulation=accumulation, length=load.length, rank=rank)
+
+
+def _flags(step: Step) -> str:
+    rank = "" if step.method == "full" else f" --rank {step.rank}"
+    return f"--train {step.method} --batch {step.rows} --context {step.length}{rank}"
 
 
 def _smaller(shape: Shape) -> Iterator[tuple[str, Shape]]:
-    for billions in (32, 14, 7, 3, 1, 0.135):
+    for billions in _SIZES:
         if billions * 1e9 < shape.weights:
             yield f"a model of {billions:g}B weights", from_weights(round(billions * 1e9))
 
 
 def _advice(trials: Iterator[_Trial], free: int) -> str:
-    return next((w for w, trial in trials if trial.total <= free), "a machine with more memory")
+    fitting = (trial.words for trial in trials if trial.need.total <= free)
+    return next(fitting, "a machine with more memory")
 
 
 def _table(shape: Shape, wanted: Need, free: int, advice: str) -> str:
@@ -113,9 +149,12 @@ def _table(shape: Shape, wanted: Need, free: int, advice: str) -> str:
         for part in wanted.parts
     ]
     verdict = f"does not fit; try {advice}" if advice else "fits"
+    sizes = ", ".join(f"{form} {size / 1e9:.2f}" for form, size in formats.sizes(shape).items())
     return "\n".join(
         [
             shape.source,
+            f"  {shape.layers} layers, {shape.attention}",
+            f"  weights in GB: {sizes}",
             *rows,
             f"  {'needed':16} {_gigabytes(wanted.total)}",
             f"  {'free here':16} {_gigabytes(free)}  measured",

@@ -1,0 +1,188 @@
+"""Hoist, a command language that no model has read of, for a storage crane that exists nowhere.
+
+    python scripts/hoist.py > recipes/hoist.jsonl
+
+writes the rows of the recipe `hoist`: what somebody wants, and the command for it. The same seed
+gives the same rows. The grammar, a rule a line (`RULES` counts how often each is used):
+
+    program   = step { " ; " step }          one after the other, three at most
+    step      = [ when ] [ haste ] deed [ pace ]
+    deed      = ">" place place load         move          "<>" place place       swap
+              | "?" place                    look          "+" place load         bring in
+              | "-" place load               throw out     "/" place              lock
+              | "\\" place                    unlock        "%" " " number          wait, seconds
+              | "^ P" | "^ C" number         go and park, go and charge
+    place     = " " bay row [ "." shelf ]    B12.3;  a dock is D and its number
+    load      = " " [ number ] kind
+    kind      = "kd" | "kr" | "kp" | "kc" | "ks"             drum, reel, pallet, crate, sack
+    when      = "[" place ( "=0" | "=9" ) "] "               if empty, if full
+    haste     = "! " | "!! "                 urgent, emergency
+    pace      = " ~" | " ~~" | " |"          slowly, as slowly as it can, fast
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+SEED = 11
+ROWS = 3400
+KINDS = {"drum": "kd", "reel": "kr", "pallet": "kp", "crate": "kc", "sack": "ks"}
+BAYS = "ABCEFGH"  # D is a dock
+DEEDS: Mapping[str, tuple[str, Sequence[str]]] = {
+    "move": (
+        "> {p} {q} {l}",
+        (
+            "move {L} from {P} to {Q}",
+            "take {L} out of {P} and put it in {Q}",
+            "carry {L} over to {Q}, it is in {P}",
+            "{L} should go from {P} to {Q}",
+        ),
+    ),
+    "swap": (
+        "<> {p} {q}",
+        ("swap {P} and {Q}", "exchange what is in {P} with {Q}", "{P} and {Q} change places"),
+    ),
+    "look": ("? {p}", ("what is in {P}", "check {P}", "have a look at {P}")),
+    "bring in": (
+        "+ {p} {l}",
+        ("store {L} in {P}", "bring {L} in to {P}", "{L} just came, it belongs in {P}"),
+    ),
+    "throw out": (
+        "- {p} {l}",
+        ("throw {L} out of {P}", "get rid of {L} in {P}", "{L} in {P} is waste, remove it"),
+    ),
+    "lock": ("/ {p}", ("lock {P}", "nobody may use {P}", "close off {P}")),
+    "unlock": ("\\ {p}", ("unlock {P}", "{P} may be used again", "open {P} up")),
+    "wait": ("% {n}", ("wait {n} seconds", "hold for {n} seconds", "do nothing for {n} s")),
+    "park": ("^ P", ("go and park", "park yourself", "back to the parking place")),
+    "charge": ("^ C{c}", ("charge at station {c}", "go to charger {c}", "recharge at {c}")),
+}
+HASTE = {"!": ("this is urgent: {}", "quick, {}"), "!!": ("emergency! {}", "at once, danger: {}")}
+PACE = {
+    "~": ("{}, slowly", "{} with care"),
+    "~~": ("{}, as slowly as you can", "{} at a snail's pace"),
+    "|": ("{}, fast", "{} at full speed"),
+}
+WHEN = {
+    "=0": ("if {} is empty, ", "only when nothing is in {}: "),
+    "=9": ("if {} is full, ", "only when {} has no room left: "),
+}
+LINKS = (" and then ", ", then ", "; after that ")
+POLITE = ("", "", "", "please ", "could you ", "I need this: ")
+# Every rule of the grammar, as it shows in a command.
+RULES = {
+    "sequence": r";",
+    "move": r"(?<!<)> ",
+    "swap": r"<>",
+    "look": r"\?",
+    "bring in": r"\+",
+    "throw out": r"-",
+    "lock": r"/",
+    "unlock": r"\\",
+    "wait": r"%",
+    "park": r"\^ P",
+    "charge": r"\^ C",
+    "dock": r"D\d",
+    "shelf": r"\.",
+    "count": r" \d+k",
+    "if empty": r"=0",
+    "if full": r"=9",
+    "urgent": r"(?<!!)!(?!!)",
+    "emergency": r"!!",
+    "slowly": r"(?<!~)~(?!~)",
+    "very slowly": r"~~",
+    "fast": r"\|",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """The same in words and in Hoist."""
+
+    words: str
+    code: str
+
+
+def rules_of(command: str) -> set[str]:
+    """The rules of the grammar that `command` uses."""
+    return {name for name, pattern in RULES.items() if re.search(pattern, command)}
+
+
+def program(dice: random.Random) -> Said:
+    """What somebody asks of the crane."""
+    steps = [step(dice) for _ in range(dice.choices((1, 2, 3), (70, 25, 5))[0])]
+    words = dice.choice(LINKS).join(one.words for one in steps)
+    return Said(words=dice.choice(POLITE) + words, code=" ; ".join(one.code for one in steps))
+
+
+def step(dice: random.Random) -> Said:
+    code, forms = DEEDS[dice.choice(list(DEEDS))]
+    one, other, load = place(dice), place(dice), a_load(dice)
+    seconds, charger = dice.randint(2, 90), dice.randint(1, 9)
+    codes = {"p": one.code, "q": other.code, "l": load.code, "n": seconds, "c": charger}
+    words = {"P": one.words, "Q": other.words, "L": load.words, "n": seconds, "c": charger}
+    said = dice.choice(forms).format(**words)
+    made = code.format(**codes)
+    said, made = with_marks(dice, said, made)
+    if dice.random() < 0.15:
+        mark = dice.choice(list(WHEN))
+        where = place(dice)
+        said = dice.choice(WHEN[mark]).format(where.words) + said
+        made = f"[ {where.code}{mark}] {made}"
+    return Said(words=said, code=made)
+
+
+def with_marks(dice: random.Random, said: str, made: str) -> tuple[str, str]:
+    """Haste before a deed, pace behind it."""
+    if dice.random() < 0.25:
+        mark = dice.choice(list(PACE))
+        said, made = dice.choice(PACE[mark]).format(said), f"{made} {mark}"
+    if dice.random() < 0.2:
+        mark = dice.choice(list(HASTE))
+        said, made = dice.choice(HASTE[mark]).format(said), f"{mark} {made}"
+    return said, made
+
+
+def place(dice: random.Random) -> Said:
+    if dice.random() < 0.2:
+        number = dice.randint(1, 9)
+        return Said(words=f"dock {number}", code=f"D{number}")
+    bay, row = dice.choice(BAYS), dice.randint(1, 60)
+    if dice.random() < 0.5:
+        return Said(words=f"{bay}{row}", code=f"{bay}{row}")
+    shelf = dice.randint(1, 6)
+    words = dice.choice((f"{bay}{row} shelf {shelf}", f"shelf {shelf} of {bay}{row}"))
+    return Said(words=words, code=f"{bay}{row}.{shelf}")
+
+
+def a_load(dice: random.Random) -> Said:
+    kind = dice.choice(list(KINDS))
+    if dice.random() < 0.5:
+        return Said(words=f"the {kind}", code=KINDS[kind])
+    number = dice.randint(2, 40)
+    return Said(words=f"{number} {kind}s", code=f"{number}{KINDS[kind]}")
+
+
+def rows(count: int, seed: int) -> list[Said]:
+    """`count` programs, no two in the same words."""
+    dice = random.Random(seed)
+    found: dict[str, Said] = {}
+    while len(found) < count:
+        one = program(dice)
+        found.setdefault(one.words, one)
+    return list(found.values())
+
+
+def main() -> None:
+    for one in rows(ROWS, SEED):
+        line = {"prompt": one.words, "completion": one.code}
+        sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()

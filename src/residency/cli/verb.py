@@ -1,0 +1,83 @@
+"""How a verb is registered, called, and how it answers."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+
+from residency.errors import ResidencyError
+from residency.progress import say
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Result:
+    """What a verb answers: `data` for `--json`, `text` for people, and the exit code."""
+
+    data: dict[str, Any]
+    text: str
+    exit_code: int = 0
+
+
+def _call(module: str, function: str, as_json: bool, values: dict[str, Any]) -> None:
+    verb = getattr(import_module(f"residency.verbs.{module}"), function)
+    result: Result = verb(**values)
+    click.echo(json.dumps(result.data, ensure_ascii=False) if as_json else result.text)
+    sys.exit(result.exit_code)
+
+
+def _fail(message: str, hint: str, code: int, as_json: bool) -> None:
+    say(f"error: {message}" + (f"\nhint: {hint}" if hint else ""))
+    if as_json:
+        click.echo(json.dumps({"error": message, "hint": hint, "exit_code": code}))
+    sys.exit(code)
+
+
+def verb(
+    group: click.Group, name: str, target: str, *params: Callable[..., Any]
+) -> Callable[[Callable[..., None]], click.Command]:
+    """Register a verb that calls `target` (`module.function` in `residency.verbs`).
+
+    The decorated function only carries the help text; `params` are its click options.
+    """
+    module, function = target.split(".")
+
+    def register(described: Callable[..., None]) -> click.Command:
+        def body(as_json: bool, workspace: Path, **values: Any) -> None:
+            try:
+                _call(module, function, as_json, {"workspace": workspace, **values})
+            except ResidencyError as error:
+                _fail(error.message, error.hint, error.exit_code, as_json)
+            except KeyboardInterrupt:
+                _fail("interrupted", "run it again: what was done is kept", 130, as_json)
+            except BrokenPipeError:
+                sys.exit(1)
+            except Exception:
+                say(traceback.format_exc())
+                _fail("a fault of ours", "please report it with the lines above", 1, as_json)
+
+        wrapped = functools.update_wrapper(body, described)
+        decorated = click.option(
+            "--json", "as_json", is_flag=True, help="One JSON object on stdout."
+        )(
+            click.option(
+                "--workspace",
+                type=click.Path(file_okay=False, path_type=Path),
+                default=".",
+                show_default=True,
+                help="Folder with residency.toml.",
+            )(wrapped)
+        )
+        for param in reversed(params):
+            decorated = param(decorated)
+        return group.command(name)(decorated)
+
+    return register

@@ -1,0 +1,75 @@
+"""Both ways of distillation through the whole chain, on a small model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from residency.models.base import BaseModel
+from residency.store import Store
+from tests import specialist
+from tests.data.test_label import Fake
+from tests.e2e.conftest import SETTINGS, residency
+
+PROMPTS = [f"{want} {what}" for want in ("where is my", "i lost the") for what in "abcdefghijklmno"]
+
+
+@pytest.fixture
+def small(base: BaseModel, tmp_path: Path) -> BaseModel:
+    return specialist.make_base(tmp_path / "small", base.path)
+
+
+def workspace(folder: Path, base: Path, train: str) -> Path:
+    folder.mkdir()
+    text = SETTINGS.replace("[data]", f'[model]\nbase = "{base}"\n[data]', 1)
+    text = text.replace("[train]\n", "[train]\n" + train, 1)
+    (folder / "residency.toml").write_text(text)
+    return folder
+
+
+@pytest.mark.slow
+def test_from_answers_the_record_says_who_taught(small: BaseModel, tmp_path: Path) -> None:
+    teacher = Fake()
+    try:
+        folder = workspace(tmp_path / "desk", small.path, 'method = "distill"\n')
+        settings = folder / "residency.toml"
+        settings.write_text(
+            f"""{settings.read_text()}
+[train.teacher]
+url = "{teacher.url}"
+model = "big"
+"""
+        )
+        rows = "".join(json.dumps({"prompt": prompt}) + "\n" for prompt in PROMPTS)
+        (folder / "desk.jsonl").write_text(rows)
+        said = json.loads(residency("run", "--workspace", folder, "--json").stdout)
+        asked = teacher.state()["requests"]
+        again = json.loads(residency("run", "--workspace", folder, "--json").stdout)
+        assert all(stage["cached"] for stage in again["stages"])
+        assert teacher.state()["requests"] == asked == len(PROMPTS)
+    finally:
+        teacher.stop()
+    assert [stage["stage"] for stage in said["stages"]][:3] == ["label", "data", "train"]
+    assert said["stages"][0]["figures"]["teacher"] == {"model": "big", "host": "127.0.0.1"}
+    lineage = json.loads(residency("lineage", "--workspace", folder, "--json").stdout)
+    assert lineage["lineage"]["from"]["dataset"]["from"]["labelled"]["stage"] == "label"
+
+
+@pytest.mark.slow
+def test_from_probabilities_a_smaller_model_is_served(small: BaseModel, tmp_path: Path) -> None:
+    train = f'method = "distill"\nteacher_model = "{small.path}"\nstudent_layers = 1\n'
+    folder = workspace(tmp_path / "desk", small.path, train)
+    settings = folder / "residency.toml"
+    settings.write_text(settings.read_text().replace("rank = 4\n", ""))
+    rows = [{"prompt": prompt, "completion": prompt.upper()} for prompt in PROMPTS]
+    (folder / "desk.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    said = json.loads(residency("run", "--workspace", folder, "--json").stdout)
+    outputs = said["stages"][1]["outputs"]
+    assert outputs["model"]["kind"] == "model"
+    assert said["release"]
+    store = Store(folder)
+    record = next(record for record in store.records() if record.stage == "export")
+    assert record.inputs["model"] == outputs["model"]["digest"]
+    assert residency("ask", "where is my bill", "--workspace", folder).stdout
