@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from residency.explain.pieces import Piece, Reader, words
+from residency.explain.pieces import Piece, Reader, spelt, words
 from residency.models.base import BaseModel
 from residency.models.chat import load_tokenizer
 
@@ -40,8 +40,7 @@ def read(tokenizer: Any, text: str) -> tuple[Piece, ...]:
 )
 def test_pieces_say_the_whole_text(smollm: Any, text: str) -> None:
     pieces = read(smollm, text)
-    said = b"".join(bytes.fromhex(p.bytes) or p.text.encode() for p in pieces)
-    assert said.decode() == text
+    assert spelt(pieces) == text
 
 
 def test_parts_of_a_character_know_it(smollm: Any) -> None:
@@ -82,8 +81,7 @@ def test_words(smollm: Any, text: str, expected: list[str]) -> None:
     pieces = read(smollm, text)
     found = []
     for start, end in words(pieces):
-        raw = b"".join(bytes.fromhex(p.bytes) or p.text.encode() for p in pieces[start:end])
-        found.append(raw.decode())
+        found.append(spelt(pieces[start:end]))
     assert "".join(found) == text
     assert found == expected
 

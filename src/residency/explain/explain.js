@@ -75,7 +75,7 @@ const visible = (s) => s.replace(/\n/g, "⏎").replace(/\t/g, "⇥").replace(/^ 
 const word = (id) => visible(DATA.words[id] ?? `#${id}`);
 const piece = (i) => {
   const p = T.pieces[i];
-  return p.bytes ? (p.of ? `${p.of}‹${p.bytes}›` : `‹${p.bytes}›`) : visible(p.text);
+  return p.bytes ? `${p.of}‹${p.bytes}›` : visible(p.text);
 };
 const quoted = (s) => `“${s}”`;
 const number = (x, digits = 2) => (Object.is(x, -Infinity) ? "—" : x.toFixed(digits).replace(/^-(0\.?0*)$/, "$1").replace("-", "−"));
@@ -157,7 +157,7 @@ function drawTop() {
   $("why").hidden = !T.why;
 }
 
-const span = (e) => T.pieces.slice(e.start, e.end).map((p) => p.text).join("").trim() || piece(e.start);
+const span = (e) => e.word.trim() || visible(e.word);
 
 function drawTokens() {
   fill("tokens", ...T.pieces.map((p, i) => el("li", { class: p.special ? "special" : "" },
@@ -379,7 +379,7 @@ function drawEffects() {
   const blank = colour("--page"), plus = colour("--blue"), minus = colour("--orange");
   const shade = (e) => mix(blank, e.bits < 0 ? minus : plus, 0.45 * Math.min(1, Math.abs(e.bits) / top));
   fill("marked", ...T.effects.map((e) => el("span", { class: "marked", dir: "auto", style: `background:${shade(e)}`, title: `${number(e.bits)} bits` },
-    T.pieces.slice(e.start, e.end).map((p) => p.text || p.of).join("").replace(/\n/g, "⏎"))));
+    e.word.replace(/\n/g, "⏎"))));
   fill("effects", table(["left out", `${quoted(word(answer))} then has`, "it had made it", "now likeliest"],
     rows.map((e) => [chip(span(e)), percent(e.share),
       [bar(Math.abs(e.bits) / top, e.bits < 0 ? "minus" : ""), e.bits >= 0 ? `${(2 ** e.bits).toFixed(e.bits < 3 ? 1 : 0)}× likelier` : `${(2 ** -e.bits).toFixed(e.bits > -3 ? 1 : 0)}× less likely`],

@@ -17,7 +17,7 @@ from residency.explain.heads import KINDS
 from residency.explain.inside import FIRING, SHOWN
 from residency.explain.model import Opened
 from residency.explain.packing import pack, pack_scores
-from residency.explain.pieces import Piece, Reader
+from residency.explain.pieces import Piece, Reader, spelt
 from residency.explain.sharing import CONTEXTS, compare
 from residency.pages import template
 from residency.types import to_dict
@@ -74,8 +74,8 @@ def payload(opened: Opened, shown: Sequence[tuple[Example, Explanation]]) -> dic
 
 
 def said(piece: Piece) -> str:
-    """A token as a person reads it: a part of a character by its bytes."""
-    return piece.text if not piece.bytes else f"‹{piece.bytes}›"
+    """A token as a person reads it: a part of a character by that and its bytes."""
+    return f"{piece.of}‹{piece.bytes}›" if piece.bytes else piece.text
 
 
 def _named(one: Explanation) -> set[int]:
@@ -107,7 +107,9 @@ def _text(example: Example, one: Explanation) -> dict[str, Any]:
         },
         "twins": [{**to_dict(t), "cosine": [round(c, 4) for c in t.cosine]} for t in one.twins],
         "logits": pack(one.logits),
-        "effects": to_dict(one.effects),
+        "effects": [
+            {**to_dict(e), "word": spelt(one.pieces[e.start : e.end])} for e in one.effects
+        ],
         **_layers(one),
     }
 

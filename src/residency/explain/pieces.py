@@ -89,6 +89,13 @@ def _whole(found: Sequence[Piece], start: int) -> tuple[int, str]:
     return start + 1, ""
 
 
+def spelt(pieces: Sequence[Piece]) -> str:
+    """What tokens say together; bytes that are no whole character become U+FFFD."""
+    return b"".join(bytes.fromhex(p.bytes) or p.text.encode() for p in pieces).decode(
+        errors="replace"
+    )
+
+
 def words(pieces: Sequence[Piece]) -> tuple[tuple[int, int], ...]:
     """From which token to before which one each word goes; special tokens are in none.
 

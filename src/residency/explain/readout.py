@@ -69,8 +69,8 @@ def lens(readout: Readout, states: Sequence[Tensor], logits: Tensor, most: int =
     answer = logits.argmax(dim=-1, keepdim=True)
     answers = answer.repeat(len(states) - 1, 1)
     parts = [
-        _best(readout.read(some), of, most)
-        for some, of in zip(rows.split(_ROWS), answers.split(_ROWS), strict=True)
+        _best(readout.read(rows[start : start + _ROWS]), answers[start : start + _ROWS], most)
+        for start in range(0, len(rows), _ROWS)
     ]
     parts.append(_best(logits, answer, most))
     ids, of_best, of_answer = (torch.cat(one).numpy() for one in zip(*parts, strict=True))

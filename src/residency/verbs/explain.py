@@ -149,14 +149,14 @@ def _figures(opened: Opened, one: Explanation) -> dict[str, Any]:
 
 def _told(opened: Opened, one: Explanation) -> list[str]:
     from residency.explain.page import said
-    from residency.explain.pieces import Reader
+    from residency.explain.pieces import Reader, spelt
 
     reader = Reader(opened.tokenizer)
     token, share = one.likeliest(1)[0]
     lines = [f"{one.text!r} -> {said(reader.piece(token))!r} ({share:.1%})"]
     best = max(one.effects, key=lambda effect: effect.bits, default=None)
     if best and best.bits > 0:
-        word = "".join(said(piece) for piece in one.pieces[best.start : best.end]).strip()
+        word = spelt(one.pieces[best.start : best.end]).strip()
         lines.append(f"  without {word!r} that would be {best.share:.1%}")
     if one.heads and one.heads.links:
         link = one.heads.links[0]
