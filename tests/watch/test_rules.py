@@ -21,7 +21,7 @@ from residency.watch.windows import Piece, Tally
 from tests.watch.events import event
 
 SETTINGS = WatchSettings()
-USUAL = [Piece(0.2 + 0.01 * (n % 3), 0.01) for n in range(12)]
+USUAL = [Piece(0.2 + 0.01 * (n % 3), 0.01, 900) for n in range(12)]
 
 
 def tally(count: int = 100, **changed: Any) -> Tally:
@@ -72,7 +72,7 @@ def test_twice_as_slow_as_usual() -> None:
     assert (one.rule, one.severity) == ("slower", "warn")
     assert "2.4 times" in one.words and "slot" in one.first
     # An hour of trouble does not become the usual.
-    trouble = {"desk": [*USUAL, *USUAL, *(Piece(0.6, 0.01) for _ in range(12))]}
+    trouble = {"desk": [*USUAL, *USUAL, *(Piece(0.6, 0.01, 900) for _ in range(12))]}
     late = tally(latency=0.5, ttft=0.42)
     assert names(Facts(recent={"desk": late}, past=trouble)) == [("slower", "warn")]
     # Nor is there a usual yet after some minutes.
@@ -88,8 +88,10 @@ def test_answers_that_differ_widely_are_not_slower_by_chance() -> None:
         made = Tally()
         for _ in range(60):
             made.latency.add(drawn.lognormvariate(0, 1))
+            made.per_token.add(0.01 * drawn.lognormvariate(0, 0.5))
         false += bool(found(Facts(recent={"desk": made}, past={"desk": pieces[-288:]})))
-        pieces.append(Piece(made.latency.quantile(0.95) or 0.0, None))
+        p95, median = made.latency.quantile(0.95), made.per_token.quantile(0.5)
+        pieces.append(Piece(p95 or 0.0, median, 0))
     assert false <= 1
 
 
@@ -99,6 +101,12 @@ def test_tokens_that_come_slower() -> None:
     assert one.rule == "speed"
     assert one.value == pytest.approx(40, rel=0.02)
     assert one.bound == pytest.approx(50)
+    # Three times as many answers at once: each comes slower, all together do not.
+    busy = tally(300, latency=0.02 + 8 * 0.025)
+    assert names(Facts(recent={"desk": busy}, past={"desk": USUAL})) == []
+    # Nor does it matter where a token takes no time at all.
+    instant = [Piece(0.2, 0.0001, 900)] * 12
+    assert names(Facts(recent={"desk": tally(latency=0.0216)}, past={"desk": instant})) == []
 
 
 @pytest.mark.parametrize(

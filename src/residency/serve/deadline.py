@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 
 from residency.config import ServedModel, ServeSettings
@@ -63,6 +64,7 @@ async def deadline(
                 began = tally.began
                 tally.add(chunk)
                 if tally.began and not began:
+                    notes.first = notes.first or monotonic()
                     timer.cancel()
                     timer = loop.call_at(begin + timeout, late)
                 yield chunk

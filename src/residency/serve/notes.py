@@ -14,7 +14,8 @@ class Notes:
     guards, in order; `routes` are the models tried, the last of which answered; `finish` says how
     the answer ended where OpenAI's `finish_reason` has no word for it (such as "deadline");
     `determinism` is what was guaranteed; `usage` is "estimated" where the engine was left before
-    it had counted; `queued` is the wait for a turn, in seconds.
+    it had counted; `queued` is the wait for a turn, in seconds; `first` is when the first token
+    came from an engine, by the monotonic clock.
     """
 
     context: dict[str, Any] | None = None
@@ -24,6 +25,7 @@ class Notes:
     determinism: str = ""
     usage: str = ""
     queued: float = 0.0
+    first: float | None = None
 
     def facts(self) -> dict[str, Any]:
         """The fields that have something to say."""

@@ -26,7 +26,7 @@ def finished(visit: Visit, models: Mapping[str, ServedModel]) -> Finished | None
         model=asked.model if asked else "",
         status=visit.status,
         latency=monotonic() - visit.began,
-        ttft=None if visit.first is None else visit.first - visit.began,
+        ttft=visit.ttft,
         queued=notes.queued,
         prompt_tokens=used["prompt_tokens"],
         completion_tokens=used["completion_tokens"],

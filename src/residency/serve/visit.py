@@ -24,17 +24,16 @@ _PREFIX = "req_"
 class Visit:
     """The mutable work item of the path: filled in step by step, and recorded at its end.
 
-    `time` is seconds since 1970, `began` and `first` (the first token) of the monotonic clock;
-    `build` is what answered; `spoiled` are answers that were given up, which count as used;
-    `status` is the HTTP status that the client saw, or 499 if it left, as nginx has it; `error` is
-    a failure's code; `cost` is money.
+    `time` is seconds since 1970, `began` of the monotonic clock; `build` is what answered;
+    `spoiled` are answers that were given up, which count as used; `status` is the HTTP status that
+    the client saw, or 499 if it left, as nginx has it; `error` is a failure's code; `cost` is
+    money.
     """
 
     api: str
     id: str = field(default_factory=lambda: f"{_PREFIX}{secrets.token_hex(12)}")
     time: float = field(default_factory=now)
     began: float = field(default_factory=monotonic)
-    first: float | None = None
     caller: Caller = ANYONE
     asked: Asked | None = None
     notes: Notes = field(default_factory=Notes)
@@ -46,14 +45,18 @@ class Visit:
     cost: float = 0.0
 
     @property
+    def ttft(self) -> float | None:
+        """Seconds to the first token that an engine gave. A plain answer goes on its way later,
+        when it is whole and its guard has seen it."""
+        return None if self.notes.first is None else self.notes.first - self.began
+
+    @property
     def token(self) -> str:
         """What the ids of the request and of its answer have in common."""
         return self.id.removeprefix(_PREFIX)
 
     def add(self, chunk: Mapping[str, Any]) -> None:
         """One more chunk of the answer, on its way out."""
-        if self.first is None and chunk["choices"]:
-            self.first = monotonic()
         self.answer.add(chunk)
 
     def ask_again(self) -> None:
@@ -86,7 +89,7 @@ class Visit:
             error=self.error,
             **used,
             latency=monotonic() - self.began,
-            ttft=None if self.first is None else self.first - self.began,
+            ttft=self.ttft,
             cost=self.cost,
             tags={**self.asked.tags, **self.notes.facts(), **_confidence(self.answer)},
         )

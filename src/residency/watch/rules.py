@@ -29,6 +29,9 @@ PAST = 6
 """Pieces of five minutes that make up what is usual."""
 TIMES = 2.0
 """So many times the usual is too slow."""
+QUICK = 0.002
+"""Seconds for a token of which nobody would notice that they are twice the usual."""
+BUSIER = 1.25
 GROWTH_MINUTES = 20
 GROWTH_SHARE, GROWTH_BYTES = 0.1, 32_000_000
 """A leak has grown by this share of the memory, and by so many bytes, since the first reading."""
@@ -110,15 +113,16 @@ def slower(facts: Facts, settings: WatchSettings, firing: Collection[Key]) -> It
 
 
 def speed(facts: Facts, settings: WatchSettings, firing: Collection[Key]) -> Iterator[Finding]:
-    """Tokens a second of an answer fallen to half. What all answers make together would fall with
-    demand too."""
+    """Tokens a second of an answer fallen to half, while all answers together have no more of them
+    than usual: more users at once make each wait, and that is no fault."""
     for model, tally in facts.recent.items():
-        past = [one.per_token for one in facts.past.get(model, ()) if one.per_token]
+        past = [one for one in facts.past.get(model, ()) if one.per_token]
         now = tally.per_token.quantile(0.5)
         if not now or len(past) < PAST or tally.per_token.count < REQUESTS:
             continue
-        usual = statistics.median(past)
-        if now > TIMES * usual * _eased("speed", model, firing):
+        usual = statistics.median(one.per_token or 0.0 for one in past)
+        busier = tally.completion_tokens > BUSIER * statistics.median(one.tokens for one in past)
+        if now > max(QUICK, TIMES * usual * _eased("speed", model, firing)) and not busier:
             yield Finding(
                 rule="speed", where=model, severity="warn", value=1 / now, bound=1 / usual / TIMES,
                 words=f"answers of {model} come at {1 / now:.1f} tokens a second, usually at "

@@ -29,10 +29,11 @@ PIECE_REQUESTS = 20
 
 class Piece(NamedTuple):
     """Five minutes of one model: seconds for 95 of 100 answers, and for each token (the median;
-    None where no answer had two)."""
+    None where no answer had two), and the tokens of all answers."""
 
     p95: float
     per_token: float | None
+    tokens: int
 
 
 class Tally:
@@ -174,7 +175,7 @@ class Windows:
             p95 = one.latency.quantile(0.95)
             if p95 and one.latency.count >= PIECE_REQUESTS:
                 kept = self.pieces.setdefault(name, deque(maxlen=PIECES))
-                kept.append(Piece(p95, one.per_token.quantile(0.5)))
+                kept.append(Piece(p95, one.per_token.quantile(0.5), one.completion_tokens))
 
 
 class _Ring:
