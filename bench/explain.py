@@ -23,7 +23,7 @@ TEXT = (
     "We sat on the river bank and watched the boats go by. After that I went to the bank in the "
     "town and put some of my money into"
 )
-ROUNDS = 7
+ROUNDS = 5
 
 
 def main() -> None:

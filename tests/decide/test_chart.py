@@ -2,10 +2,6 @@
 
 from collections.abc import Callable
 
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from residency.decide import chart
 from residency.decide.decision import Decision
 from residency.decide.facts import Facts
@@ -41,10 +37,3 @@ def test_all_of_it_is_inside_the_picture(case: Case) -> None:
     for x, y in points(made.staying.band) + points(made.moving.band):
         assert chart.LEFT <= x <= chart.RIGHT
         assert chart.TOP <= y <= chart.BOTTOM
-
-
-@given(st.floats(1, 1e12))
-def test_a_few_round_steps_reach_the_top(top: float) -> None:
-    step = chart._step(top)
-    assert 2 <= top / step <= chart._AMOUNTS or top / step == pytest.approx(2)
-    assert f"{step:e}"[0] in "125"

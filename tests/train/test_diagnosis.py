@@ -73,7 +73,7 @@ def test_a_stuck_run() -> None:
 
 def test_stuck_is_not_said_of_a_run_that_has_hardly_begun() -> None:
     flat = [2.5] * 10
-    assert found(flat, [2.5], finished=False, planned=100).state == "healthy"
+    assert found(flat, [2.5], finished=False, planned=100).state == "too early"
     assert found(flat, [2.5], finished=False, planned=40).state == "not learning"
     assert found([2.5, 2.4], [2.5]).state == "too early"
 

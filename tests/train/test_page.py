@@ -109,7 +109,7 @@ def test_a_chart_holds_its_points(top: float) -> None:
 
 
 def test_values_of_many_sizes_stand_on_a_scale_of_tens() -> None:
-    drawn = chart({"norm": [(1, 0.02), (2, 1.0), (3, 800.0)]}, [], "norm")
+    drawn = chart({"norm": [(1, 0.02), (2, 1.0), (3, 800.0)]}, [], "norm", tens=True)
     assert drawn
     assert [text for _, text in drawn.up] == ["0.01", "0.1", "1", "10", "100", "1e+03"]
 

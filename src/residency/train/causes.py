@@ -253,7 +253,7 @@ def _few(data: _Data) -> list[Finding]:
                 count=len(seldom),
                 total=kinds,
                 words=f"{len(seldom)} of {kinds} labels have fewer than {SELDOM} rows: "
-                f"{', '.join(seldom[:_MOST])}",
+                f"{', '.join(map(repr, seldom[:_MOST]))}",
                 remedy="add rows with these answers, or join them with others",
             )
         )

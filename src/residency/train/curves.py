@@ -28,16 +28,21 @@ class Chart:
 
 
 def chart(
-    lines: Mapping[str, Sequence[Sequence[float]]], dots: Sequence[Sequence[float]], name: str
+    lines: Mapping[str, Sequence[Sequence[float]]],
+    dots: Sequence[Sequence[float]],
+    name: str,
+    *,
+    tens: bool = False,
 ) -> Chart | None:
-    """The chart of pairs of step and value; None of nothing."""
+    """The chart of pairs of step and value; None of nothing. With `tens` the upward axis counts in
+    powers of ten where values are of many sizes."""
     drawn = {label: points for label, points in lines.items() if points}
     whole = [point for points in (*drawn.values(), dots) for point in points]
     if not whole:
         return None
     last, top = max(step for step, _ in whole), max(value for _, value in whole)
     low = min((value for _, value in whole if value > 0), default=0.0)
-    logs = low > 0 and top / low >= _DECADES and not dots
+    logs = low > 0 and top / low >= _DECADES and tens
     floor, ceiling, marks = _decades(low, top) if logs else _even(top)
 
     def across(step: float) -> float:

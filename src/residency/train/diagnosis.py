@@ -35,7 +35,7 @@ _CONSECUTIVE = 3
 _STOOD = 9  # losses in a row; of fewer the lowest median is low by chance, and what follows a rise
 _SIGMAS = 4.0  # three in a row beyond four standard errors are no accident
 _FEWEST = 4  # losses from which a level and a slope are told
-_LIVE = (8, 0.25)  # losses, and share of the run, before a run at work is called stuck
+_LIVE = (8, 0.25)  # losses, and share of the run, before a run at work is judged
 _SLOPE_POINTS = 60  # the slope looks at every pair
 _Z = 1.959963984540054  # the normal distribution's 97.5% point
 _MAD = 1.4826  # makes the median absolute deviation of a normal sample its standard deviation
@@ -135,6 +135,8 @@ def diagnose(history: History) -> Diagnosis:
             "few to tell",
             remedy="give more rows or more epochs",
         )
+    if not history.finished and _is_early(history):
+        return Diagnosis(state="too early", words="it has hardly begun")
     figures = _figures(history)
     for rule in (_stuck, _overfitting):
         found = rule(history, figures)
@@ -219,6 +221,11 @@ def _exploding(words: str, step: int, value: float) -> Diagnosis:
     )
 
 
+def _is_early(history: History) -> bool:
+    least, share = _LIVE
+    return len(history.train) < least or history.train[-1][0] < share * history.planned
+
+
 def _figures(history: History) -> dict[str, float]:
     """Where the losses stand; `fall` is a share of the start with the half of its 95% interval,
     `carried` the share of the fall on training rows that validation rows show too."""
@@ -246,11 +253,7 @@ def _figures(history: History) -> dict[str, float]:
 
 
 def _stuck(history: History, f: dict[str, float]) -> Diagnosis | None:
-    least, share = _LIVE
     done = history.train[-1][0]
-    early = len(history.train) < least or done < share * history.planned
-    if early and not history.finished:
-        return None
     fell = max(f["fall"], 1 - f["best"] / f["start"])
     if f["start"] <= KNOWN or fell >= STUCK:
         return None

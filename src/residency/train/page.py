@@ -30,7 +30,7 @@ def render(found: Mapping[str, Any], figures: Mapping[str, Any], names: Mapping[
     charts = [
         ("Loss", chart({"training": curves["train"]}, curves["validation"], "loss")),
         ("Learning rate", chart({"rate": curves["rates"]}, [], "learning rate")),
-        ("Gradient norm", chart({"norm": curves["norms"]}, [], "gradient norm")),
+        ("Gradient norm", chart({"norm": curves["norms"]}, [], "gradient norm", tens=True)),
     ]
     return template("residency.train", "training.html.j2", sentence=_sentence).render(
         v=found,
