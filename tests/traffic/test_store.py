@@ -6,6 +6,8 @@ import random
 import signal
 import sqlite3
 import stat
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -211,3 +213,26 @@ def test_the_settings_say_where_it_is(tmp_path: Path) -> None:
     address = "postgresql://127.0.0.1/desk"
     assert place(tmp_path, TrafficSettings()) == tmp_path / "traffic.db"
     assert place(tmp_path, TrafficSettings(store=address)) == address
+
+
+def test_a_second_connection_of_a_process_takes_no_lock_from_the_first(tmp_path: Path) -> None:
+    """Another process that comes and goes would otherwise remove the log that the first writes."""
+    path = tmp_path / "traffic.db"
+    first, second = TrafficStore(path), TrafficStore(path)
+    other = multiprocessing.get_context("spawn").Process(target=_come_and_go, args=(path,))
+    other.start()
+    other.join()
+    assert other.exitcode == 0
+    first.add([exchange(id="kept")])
+    query = "SELECT id FROM exchanges"
+    code = f"import sqlite3; print(sqlite3.connect({str(path)!r}).execute({query!r}).fetchall())"
+    seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "kept" in seen.stdout
+    first.close()
+    second.close()
+
+
+def _come_and_go(path: Path) -> None:
+    store = TrafficStore(path)
+    assert not store.count()
+    store.close()

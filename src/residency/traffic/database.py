@@ -66,7 +66,10 @@ class SQLite:
         self._path = path
         # SQLite does not wait for another process that turns the same new file to WAL.
         with self._errors(), store.locked(path.with_suffix(".lock")):
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            # Only where it is new: a process that closes any descriptor of a file loses all its locks
+            # on it, also those of a connection that it has (sqlite.org/howtocorrupt.html, 2.2).
+            if not path.exists():
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             self._db = sqlite3.connect(
                 path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
