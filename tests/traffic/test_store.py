@@ -223,7 +223,7 @@ def test_a_second_connection_of_a_process_takes_no_lock_from_the_first(tmp_path:
     other.start()
     other.join()
     assert other.exitcode == 0
-    first.add([exchange(id="kept")])
+    first.add([exchange(1, id="kept")])
     query = "SELECT id FROM exchanges"
     code = f"import sqlite3; print(sqlite3.connect({str(path)!r}).execute({query!r}).fetchall())"
     seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

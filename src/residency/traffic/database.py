@@ -66,8 +66,8 @@ class SQLite:
         self._path = path
         # SQLite does not wait for another process that turns the same new file to WAL.
         with self._errors(), store.locked(path.with_suffix(".lock")):
-            # Only where it is new: a process that closes any descriptor of a file loses all its locks
-            # on it, also those of a connection that it has (sqlite.org/howtocorrupt.html, 2.2).
+            # Only where it is new: a process that closes any descriptor of a file loses all its
+            # locks on it, those of another connection too (sqlite.org/howtocorrupt.html, 2.2).
             if not path.exists():
                 os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             self._db = sqlite3.connect(
