@@ -11,6 +11,8 @@ import time
 import urllib.request
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.conftest import SETTINGS, residency
 from tests.fakes.engine import FakeEngine
 
@@ -45,6 +47,7 @@ def test_builds_releases_and_endpoints(chain) -> None:
     assert "nothing is called Q5_K_M" in told["error"] and "Q4_K_M" in told["hint"]
 
 
+@pytest.mark.slow
 def test_a_kill_keeps_what_was_answered(tmp_path: Path) -> None:
     (tmp_path / "residency.toml").write_text(SETTINGS)
     rows = [{"prompt": f"one two three four {n}", "completion": str(n)} for n in range(12)]

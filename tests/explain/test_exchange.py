@@ -44,6 +44,7 @@ def test_shares_are_the_models_own(opened: Opened) -> None:
         assert said.build is None
 
 
+@pytest.mark.slow
 def test_the_build_is_compared_with_its_own_logits(opened: Opened, gguf: Path) -> None:
     one = conversations()[0]
     ids = list(render(opened.tokenizer, one.messages, answer=True).ids)
@@ -90,6 +91,7 @@ def test_nearest_rows_come_first_and_near_duplicates_are_named() -> None:
     assert nearest(asked("x"), [], 0.85) == ()
 
 
+@pytest.mark.slow
 def test_the_page_names_what_was_unsure_and_what_differs(opened: Opened, gguf: Path) -> None:
     one = conversations()[2]
     said = examine(opened, one, gguf)

@@ -114,6 +114,7 @@ def test_an_adapter_that_is_not_the_trained_one_stops_at_the_merge(
     assert not list((tmp_path / "workspace" / ".residency").rglob("records/*"))
 
 
+@pytest.mark.slow
 def test_a_model_that_was_trained_whole_is_taken_as_it_is(
     specialist: Specialist, tmp_path: Path
 ) -> None:

@@ -143,6 +143,7 @@ def test_calls_of_tools_have_the_tokens_of_mistral(tmp_path: Path) -> None:
     assert said.endswith("At nine and at eleven.</s>")
 
 
+@pytest.mark.slow
 def test_tekken_has_the_tokens_of_mistral() -> None:
     file = DATA / "tekken_240718.json"
     tokenizer = of_tekken(file, TEKKEN)

@@ -113,6 +113,7 @@ def test_the_loss_is_the_divergence_and_the_cross_entropy() -> None:
     assert mean[0] > 0.001
 
 
+@pytest.mark.slow
 def test_a_run_leaves_a_whole_model_and_a_seed_decides_it(teacher: Path, tmp_path: Path) -> None:
     dataset = runs.write_dataset(tmp_path / "dataset").path
     given = {"method": "distill", "teacher_model": str(teacher), "epochs": 2}

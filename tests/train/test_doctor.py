@@ -83,6 +83,7 @@ def test_exploding_and_the_retry(
     assert "learning rate" in [one["name"] for one in record.figures["causes"]]
 
 
+@pytest.mark.slow
 def test_data_that_no_rate_can_save_is_refused(small: Path, tmp_path: Path) -> None:
     """The base model's own weights are no numbers."""
     import torch

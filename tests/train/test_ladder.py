@@ -106,6 +106,7 @@ def test_other_errors_are_not_taken_for_it() -> None:
         raise RuntimeError("shapes do not match")
 
 
+@pytest.mark.slow
 def test_a_run_with_little_memory_is_finished_with_fewer_rows(
     tmp_path: Path, base: BaseModel
 ) -> None:
