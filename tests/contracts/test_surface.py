@@ -144,7 +144,7 @@ def test_the_reference_is_generated_from_the_code() -> None:
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda p: p.stem)
 def test_every_recipe_loads(path: Path) -> None:
     settings = config.parse(path.read_text(), str(path))
-    assert (RECIPES / settings.data.file).is_file()
+    assert (RECIPES / settings.data.file).is_file() or path.with_suffix(".py").is_file()
 
 
 @pytest.mark.parametrize("path", sorted(RECORDS.glob("*.json")), ids=lambda p: p.stem)

@@ -13,12 +13,10 @@ from residency.store import Store
 from residency.verbs.workspace import RECIPES
 from tests.e2e.conftest import residency
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "hoist.py"
-
 
 @pytest.fixture(scope="module")
 def hoist() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("hoist", SCRIPT)
+    spec = importlib.util.spec_from_file_location("hoist", RECIPES / "hoist.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -26,10 +24,14 @@ def hoist() -> ModuleType:
     return module
 
 
-def test_the_shipped_rows_are_those_of_the_script(hoist: ModuleType) -> None:
-    rows = [json.loads(line) for line in (RECIPES / "hoist.jsonl").read_text().splitlines()]
-    made = hoist.rows(hoist.ROWS, hoist.SEED)
-    assert rows == [{"prompt": one.words, "completion": one.code} for one in made]
+def test_the_recipe_writes_its_rows_and_they_use_the_whole_grammar(
+    hoist: ModuleType, tmp_path: Path
+) -> None:
+    residency("init", tmp_path, "--recipe", "hoist")
+    rows = [json.loads(line) for line in (tmp_path / "hoist.jsonl").read_text().splitlines()]
+    assert len({row["prompt"] for row in rows}) == len(rows) == hoist.ROWS
+    used = {rule for row in rows for rule in hoist.rules_of(row["completion"])}
+    assert used == set(hoist.RULES)
 
 
 @pytest.mark.slow
@@ -44,8 +46,8 @@ def test_it_learns_the_whole_grammar(hoist: ModuleType, tmp_path: Path) -> None:
     for rule, (right, count) in by_rule(tmp_path, hoist, said["release"]).items():
         assert count > 0, rule
         assert right / count >= 0.75, rule
-    asked = residency("ask", "emergency! move 12 drums from B3 to dock 4", "--workspace", tmp_path)
-    assert asked.stdout.strip() == "!!B3>D4kd*12"
+    asked = residency("ask", "emergency! move 7 drums from B3 to dock 4", "--workspace", tmp_path)
+    assert asked.stdout.strip() == "!! > B3 D4 7kd"
 
 
 def by_rule(folder: Path, hoist: ModuleType, build: str) -> dict[str, tuple[int, int]]:

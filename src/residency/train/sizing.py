@@ -8,7 +8,10 @@ from residency.errors import SettingsError
 
 # K-quants pack 256 weights of a row together; a row of another length falls back to wider types.
 _BLOCK = 256
-_HEAD = 64  # what llama.cpp's kernels are best at
+_HEAD = 64  # the width of a head in most models of this kind
+# So many at least: to copy in order, some look for what comes next while others look for what is
+# meant. For two million weights 8 heads of their own, of half the width, were used (docs/log.md).
+_FEWEST_HEADS = 8
 # Width by layers of models that were tuned at a given size: GPT-2 64, SmolLM2-135M 19, Llama 128.
 # Below ten million weights depth is what is scarce: two layers are the least that can copy what
 # stands after an earlier like token (Olsson et al. 2022, induction heads).
@@ -63,13 +66,13 @@ def _deepest(budget: int, vocabulary: int, width: int) -> OwnShape:
 
 
 def _sized(width: int, vocabulary: int, layers: int) -> OwnShape:
-    heads = max(1, width // _HEAD)
+    heads = max(_FEWEST_HEADS, width // _HEAD)
     hidden = 8 * width // 3 // _BLOCK * _BLOCK or 2 * width  # 8/3: Llama's
     return OwnShape(
         width=width,
         layers=layers,
         hidden=hidden,
         heads=heads,
-        kv_heads=max(1, heads // 2),
+        kv_heads=heads if heads == _FEWEST_HEADS else heads // 2,
         vocabulary=vocabulary,
     )

@@ -15,6 +15,8 @@ from residency.train.distill import load_teacher, student_loss
 from residency.train.plan import WARM_UP, Plan
 
 COMPLETE = "complete"
+# Of gradients' squares, where weights begin at random and move far (Liu et al. 2019, RoBERTa).
+_SHORT_MEMORY = 0.98
 
 
 def answer_loss(model: Any, inputs: Mapping[str, Any], count: Any = None) -> Any:
@@ -124,6 +126,7 @@ def _arguments(plan: Plan, settings: Mapping[str, Any]) -> Any:
         per_device_eval_batch_size=plan.rows_at_once,
         gradient_accumulation_steps=plan.accumulation,
         learning_rate=plan.learning_rate,
+        adam_beta2=_SHORT_MEMORY if plan.method == "scratch" else 0.999,
         lr_scheduler_type="cosine",
         warmup_steps=WARM_UP,
         bf16=False,

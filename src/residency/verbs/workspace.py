@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import shutil
 from pathlib import Path
 
@@ -29,9 +30,18 @@ def init(workspace: Path, directory: Path, recipe: str) -> Result:
     with storage_errors(target):
         target.mkdir(parents=True, exist_ok=True)
         if not (target / data).exists():
-            shutil.copyfile(RECIPES / data, target / data)
+            _put_data(recipe, target / data)
         write_atomic(target / config.FILE_NAME, text)
     return Result(
         data={"workspace": str(target), "recipe": recipe, "data": str(target / data)},
         text=f"{target}: {config.FILE_NAME} and {data}\nnext: residency run --workspace {target}",
     )
+
+
+def _put_data(recipe: str, target: Path) -> None:
+    """Copy the recipe's data, or have the script beside it make them."""
+    maker = RECIPES / f"{recipe}.py"
+    if maker.exists():
+        write_atomic(target, runpy.run_path(str(maker))["data"]())
+    else:
+        shutil.copyfile(RECIPES / target.name, target)

@@ -1,18 +1,17 @@
 """Hoist, a command language that no model has read of, for a storage crane that exists nowhere.
 
-    python scripts/hoist.py > recipes/hoist.jsonl
+`residency init --recipe hoist` has it write the rows of the recipe: what somebody wants, and the
+command for it. The same seed gives the same rows. The grammar, a rule a line (`RULES` finds them in
+a command):
 
-writes the rows of the recipe `hoist`: what somebody wants, and the command for it. The same seed
-gives the same rows. The grammar, a rule a line (`RULES` counts how often each is used):
-
-    program   = step { " ; " step }          one after the other, three at most
+    program   = step { " ; " step }          one after the other, two at most
     step      = [ when ] [ haste ] deed [ pace ]
-    deed      = ">" place place load         move          "<>" place place       swap
-              | "?" place                    look          "+" place load         bring in
-              | "-" place load               throw out     "/" place              lock
-              | "\\" place                    unlock        "%" " " number          wait, seconds
+    deed      = ">" load place place         move          "<>" place place       swap
+              | "?" place                    look          "+" load place         bring in
+              | "-" load place               throw out     "/" place              lock
+              | "\\" place                    unlock        "%" " " number          wait, minutes
               | "^ P" | "^ C" number         go and park, go and charge
-    place     = " " bay row [ "." shelf ]    B12.3;  a dock is D and its number
+    place     = " " bay row [ "." shelf ]    B4.3;  a dock is D and its number
     load      = " " [ number ] kind
     kind      = "kd" | "kr" | "kp" | "kc" | "ks"             drum, reel, pallet, crate, sack
     when      = "[" place ( "=0" | "=9" ) "] "               if empty, if full
@@ -25,21 +24,20 @@ from __future__ import annotations
 import json
 import random
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 SEED = 11
-ROWS = 3400
+ROWS = 12_000
 KINDS = {"drum": "kd", "reel": "kr", "pallet": "kp", "crate": "kc", "sack": "ks"}
-BAYS = "ABCEFGH"  # D is a dock
+BAYS = "ABCEFGHJKLMN"  # D is a dock
 DEEDS: Mapping[str, tuple[str, Sequence[str]]] = {
     "move": (
-        "> {p} {q} {l}",
+        "> {l} {p} {q}",
         (
             "move {L} from {P} to {Q}",
             "take {L} out of {P} and put it in {Q}",
-            "carry {L} over to {Q}, it is in {P}",
+            "carry {L} from {P} over to {Q}",
             "{L} should go from {P} to {Q}",
         ),
     ),
@@ -49,16 +47,16 @@ DEEDS: Mapping[str, tuple[str, Sequence[str]]] = {
     ),
     "look": ("? {p}", ("what is in {P}", "check {P}", "have a look at {P}")),
     "bring in": (
-        "+ {p} {l}",
+        "+ {l} {p}",
         ("store {L} in {P}", "bring {L} in to {P}", "{L} just came, it belongs in {P}"),
     ),
     "throw out": (
-        "- {p} {l}",
+        "- {l} {p}",
         ("throw {L} out of {P}", "get rid of {L} in {P}", "{L} in {P} is waste, remove it"),
     ),
     "lock": ("/ {p}", ("lock {P}", "nobody may use {P}", "close off {P}")),
     "unlock": ("\\ {p}", ("unlock {P}", "{P} may be used again", "open {P} up")),
-    "wait": ("% {n}", ("wait {n} seconds", "hold for {n} seconds", "do nothing for {n} s")),
+    "wait": ("% {n}", ("wait {n} minutes", "hold for {n} minutes", "do nothing for {n} min")),
     "park": ("^ P", ("go and park", "park yourself", "back to the parking place")),
     "charge": ("^ C{c}", ("charge at station {c}", "go to charger {c}", "recharge at {c}")),
 }
@@ -115,7 +113,7 @@ def rules_of(command: str) -> set[str]:
 
 def program(dice: random.Random) -> Said:
     """What somebody asks of the crane."""
-    steps = [step(dice) for _ in range(dice.choices((1, 2, 3), (70, 25, 5))[0])]
+    steps = [step(dice) for _ in range(dice.choices((1, 2), (75, 25))[0])]
     words = dice.choice(LINKS).join(one.words for one in steps)
     return Said(words=dice.choice(POLITE) + words, code=" ; ".join(one.code for one in steps))
 
@@ -123,9 +121,9 @@ def program(dice: random.Random) -> Said:
 def step(dice: random.Random) -> Said:
     code, forms = DEEDS[dice.choice(list(DEEDS))]
     one, other, load = place(dice), place(dice), a_load(dice)
-    seconds, charger = dice.randint(2, 90), dice.randint(1, 9)
-    codes = {"p": one.code, "q": other.code, "l": load.code, "n": seconds, "c": charger}
-    words = {"P": one.words, "Q": other.words, "L": load.words, "n": seconds, "c": charger}
+    minutes, charger = dice.randint(2, 9), dice.randint(1, 9)
+    codes = {"p": one.code, "q": other.code, "l": load.code, "n": minutes, "c": charger}
+    words = {"P": one.words, "Q": other.words, "L": load.words, "n": minutes, "c": charger}
     said = dice.choice(forms).format(**words)
     made = code.format(**codes)
     said, made = with_marks(dice, said, made)
@@ -152,11 +150,11 @@ def place(dice: random.Random) -> Said:
     if dice.random() < 0.2:
         number = dice.randint(1, 9)
         return Said(words=f"dock {number}", code=f"D{number}")
-    bay, row = dice.choice(BAYS), dice.randint(1, 60)
+    bay, row = dice.choice(BAYS), dice.randint(1, 9)
     if dice.random() < 0.5:
         return Said(words=f"{bay}{row}", code=f"{bay}{row}")
     shelf = dice.randint(1, 6)
-    words = dice.choice((f"{bay}{row} shelf {shelf}", f"shelf {shelf} of {bay}{row}"))
+    words = f"{bay}{row} shelf {shelf}"
     return Said(words=words, code=f"{bay}{row}.{shelf}")
 
 
@@ -164,7 +162,7 @@ def a_load(dice: random.Random) -> Said:
     kind = dice.choice(list(KINDS))
     if dice.random() < 0.5:
         return Said(words=f"the {kind}", code=KINDS[kind])
-    number = dice.randint(2, 40)
+    number = dice.randint(2, 9)
     return Said(words=f"{number} {kind}s", code=f"{number}{KINDS[kind]}")
 
 
@@ -178,11 +176,8 @@ def rows(count: int, seed: int) -> list[Said]:
     return list(found.values())
 
 
-def main() -> None:
-    for one in rows(ROWS, SEED):
-        line = {"prompt": one.words, "completion": one.code}
-        sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+def data() -> str:
+    """The recipe's data file."""
+    found = rows(ROWS, SEED)
+    lines = (json.dumps({"prompt": one.words, "completion": one.code}) for one in found)
+    return "".join(line + "\n" for line in lines)
