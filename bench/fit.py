@@ -210,10 +210,10 @@ def answer_cases(name: str, place: Path) -> Iterator[Case]:
     paths = {"f16": source} | {level: place / f"{name}-{level}.gguf" for level in levels}
     for level in levels:
         quantize(reader, paths[level], level)
-    for level, path in paths.items():
+    for stored, path in paths.items():
         for context, slots in ((2048, 1), (2048, 4), (8192, 1)):
             yield Case(
-                name=name, model=path, shape=shape, level=level, context=context, slots=slots
+                name=name, model=path, shape=shape, level=stored, context=context, slots=slots
             )
 
 

@@ -131,7 +131,7 @@ def scratch(base: Path, train: Sequence[Conversation], target: Path) -> None:
             hidden = model.model(input_ids=ids).last_hidden_state[:, :-1]
             wanted = learnt[:, 1:]
             loss = cross_entropy(model.lm_head(hidden[wanted]), ids[:, 1:][wanted])
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
@@ -139,7 +139,7 @@ def scratch(base: Path, train: Sequence[Conversation], target: Path) -> None:
             progress.advance(note=f"loss {loss.item():.3f}")
     draft = target.with_name(f".{target.name}")
     shutil.rmtree(draft, ignore_errors=True)
-    model.half().save_pretrained(draft)
+    model.half().save_pretrained(draft)  # type: ignore[no-untyped-call]
     copy_tokenizer(base, draft)
     draft.rename(target)
 
@@ -158,7 +158,7 @@ def builds(subject: Subject, task: Task, work: Path) -> dict[str, Path]:
     if any(weighted for _, weighted in missing):
         tokenizer = load_tokenizer(subject.folder)
         imatrix = collect(load(subject.folder), tokenizer, task.train, "train.jsonl")
-    reader = open_source(source) if missing else None
+    reader = open_source(source)
     for level, weighted in missing:
         quantize(reader, work / "draft.gguf", level, imatrix if weighted else None)
         (work / "draft.gguf").replace(work / f"{_name(level, weighted)}.gguf")

@@ -142,7 +142,7 @@ def write_folder(folder: Path) -> None:
     files: dict[int, dict[str, Any]] = {}
     for tensor in shape().tensors:
         files.setdefault(tensor.layer, {})[_name(tensor)] = tensor
-    index = {}
+    index: dict[str, str] = {}
     for layer, tensors in track(files.items(), "writing random weights", len(files)):
         file = f"model-{layer + 2:05}-of-{len(files):05}.safetensors"
         made = {name: _random(block, tensor) for name, tensor in tensors.items()}

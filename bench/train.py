@@ -166,7 +166,7 @@ def train_plain(spec: Spec) -> float:
         data_collator=DataCollatorForLanguageModeling(tokenizer, mlm=False),
     )
     seconds = float(trainer.train().metrics["train_runtime"])
-    model.save_pretrained(spec.adapter)
+    model.save_pretrained(str(spec.adapter))
     return seconds
 
 
