@@ -62,7 +62,7 @@ def test_in_and_out_again(workspace: Path, where: Path | str) -> None:
     assert first["bad_lines"][0].startswith(f"{path}:2: ")
     again = verb(workspace, "import", path)
     assert (again["added"], again["known"]) == (0, 2)
-    assert verb(workspace, "erase", "bob") == {"erased": 1, "removed": []}
+    assert verb(workspace, "erase", "bob") == {"erased": 1, "rows": 0, "removed": []}
     store = TrafficStore(where)
     assert [one.id for one in store.between(0, 1e12)] == [exchange(2).id]
     store.close()
