@@ -114,7 +114,7 @@ def train(folder: Path) -> None:
     """The chain, up to a release; an hour of a machine that others use too."""
     command = [sys.executable, "-m", "residency", "run", "--workspace", str(folder)]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=3600)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, f"{done.returncode}: {done.stderr}"
 
 
 def right(answers: list[Any]) -> list[bool]:
