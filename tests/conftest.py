@@ -13,6 +13,18 @@ from residency.models import carried
 from residency.models.base import BaseModel, resolve
 from tests import specialist as small
 
+# Made once in a process, and dear: all tests that use one of them run in the same process.
+DEAR = ("chain", "exported")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What pytest-xdist keeps together: a file, and all that share a dear fixture."""
+    for item in items:
+        used = getattr(item, "fixturenames", ())
+        group = next((name for name in DEAR if name in used), item.location[0])
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 # The machines that run this are shared: how long an example takes says nothing.
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")

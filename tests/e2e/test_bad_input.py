@@ -167,6 +167,6 @@ def test_ctrl_c(workspace: Path) -> None:
     time.sleep(3)
     process.send_signal(signal.SIGINT)
     rest = process.stderr.read()
-    assert process.wait(60) == 130
+    assert process.wait(60) == 130, rest
     assert "interrupted" in rest
     assert "Traceback" not in rest

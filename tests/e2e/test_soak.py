@@ -83,7 +83,7 @@ async def load(url: str, pid: int, seconds: float) -> tuple[Counter[str], list[t
     return seen, memory
 
 
-@pytest.mark.parametrize("seconds", [25.0, pytest.param(HOUR, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seconds", [12.0, pytest.param(HOUR, marks=pytest.mark.slow)])
 def test_mixed_load(base_gguf: Path, tmp_path: Path, seconds: float) -> None:
     given = json.dumps({"serve": {"port": 0, "record": "whole"}, "slots": 3})
     command = [

@@ -9,13 +9,12 @@ from residency.decide.decision import CategoryDecision, Decision
 from residency.decide.draws import Range
 from residency.decide.facts import Facts
 from residency.decide.grounds import LEVEL, SLOTS
-from residency.decide.rules import Fired
+from residency.decide.rules import Fired, amount
 from residency.pages import template
 from residency.types import to_dict
 
 _SWINGS = 8  # bars of the sensitivity chart
 _FIRST = 8  # categories named on the first page
-_DIGITS = 100  # money from here on is shown without cents
 
 
 def headline(decision: Decision) -> str:
@@ -131,11 +130,6 @@ def render(decision: Decision, facts: Facts, created: str) -> str:
         level=LEVEL,
         slots=SLOTS,
     )
-
-
-def amount(value: float) -> str:
-    """Money for people: without cents where there is much of it."""
-    return f"{value:,.0f}" if abs(value) >= _DIGITS else f"{value:,.2f}"
 
 
 def _range(value: Range) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
+import string
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -25,6 +26,7 @@ _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
     ">": operator.gt,
 }
+_CENTS = 100  # money from here on is shown without them
 _COMPARISON = re.compile(r"(.+?)\s*(<=|>=|==|!=|<|>)\s*(.+)")
 
 
@@ -57,6 +59,20 @@ class Fired:
     decided: bool
 
 
+def amount(value: float) -> str:
+    """Money for people: without cents where there is much of it."""
+    return f"{value:,.0f}" if abs(value) >= _CENTS else f"{value:,.2f}"
+
+
+class _Words(string.Formatter):
+    """`{bill:money}` in a reason is an `amount`."""
+
+    def format_field(self, value: Any, format_spec: str) -> Any:
+        if format_spec == "money":
+            return amount(value)
+        return super().format_field(value, format_spec)
+
+
 @cache
 def load() -> tuple[Rule, ...]:
     """The rules that come with Residency, in their order of precedence."""
@@ -76,7 +92,7 @@ def fired(stage: Stage, facts: Mapping[str, Value]) -> tuple[Fired, ...]:
             stage=stage,
             gives=rule.gives,
             result=rule.result,
-            reason=rule.reason.format_map(facts),
+            reason=_Words().vformat(rule.reason, (), facts),
             source=rule.source,
             decided=place == 0 and bool(rule.gives),
         )
