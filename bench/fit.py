@@ -1,6 +1,7 @@
 """Memory that `residency fit` predicts against what real processes take.
 
-    python bench/fit.py [--only smollm2|gemma|mistral] [--kind answer|train]
+    python bench/fit.py DIR [--only smollm2|gemma|mistral] [--kind answer|train]
+                        [--write docs/guides/fit.md]
 
 Answers: llama.cpp's process with its context filled; resident memory at its highest, the mapped
 weights included, and the first copies of those that it lays out anew. Training: the training stage
@@ -8,6 +9,9 @@ in a process of its own, without its look at the answers; anonymous memory at it
 files mapped at the end, so that the pages of a weights file that was read once, which the kernel
 takes back at need, do not count. The model shaped like Mistral-7B has random weights and SmolLM2's
 vocabulary; it takes 5 GB of disk to answer and 15 to be trained.
+
+Models and what was measured are kept in DIR, and a run that was killed goes on there. `--write`
+puts the table into a page, between its two marks.
 """
 
 from __future__ import annotations
@@ -21,14 +25,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mistral_shaped import shape as mistral
 from mistral_shaped import write_folder, write_gguf
 
 from residency import hardware
-from residency.config import DEFAULT_BASE, Level
+from residency.config import DEFAULT_BASE
 from residency.conversations import write_conversations
 from residency.engines.base import Engine, EngineSpec
 from residency.engines.client import EngineClient
@@ -37,16 +42,20 @@ from residency.export.convert import convert
 from residency.export.quantize import open_source, quantize
 from residency.models import formats
 from residency.models.base import resolve
+from residency.models.cache import build_once
 from residency.models.chat import load_tokenizer
 from residency.models.memory import Method, Step, need, training
 from residency.models.shape import Shape, read_shape
+from residency.store import write_atomic
 from residency.train.rows import encode
-from residency.types import Conversation, Message
+from residency.types import Conversation, Level, Message, to_json
 
 ALIAS = "bench"
 REPACKED = ("Q4_0", "Q4_K", "IQ4_NL")
 CALM = {**os.environ, "GOMP_SPINCOUNT": "1000"}
 GEMMA = "gemma-3-270m"
+MARKS = ("<!-- bench/fit.py -->", "<!-- /bench/fit.py -->")
+HEAD = ("| model | what | predicted, MB | measured, MB | ratio |", "|---|---|---|---|---|")
 TRAIN = """
 import json, sys
 from pathlib import Path
@@ -66,7 +75,7 @@ rows = write_rows(load_tokenizer(base), dataset, job.rows, "last", 0)
 plan = make_plan(
     settings, parameters=stored_weights(base), lengths=rows.lengths, hardware=hardware.read()
 )
-stage._train(job, plan.changed("as asked", checkpointing=bool(settings.checkpointing)))
+stage.train_once(job, plan.changed("as asked", checkpointing=bool(settings.checkpointing)))
 """
 
 
@@ -202,18 +211,22 @@ def write_dataset(folder: Path, base: Path, length: int) -> tuple[int, float]:
 
 
 def answer_cases(name: str, place: Path) -> Iterator[Case]:
-    source = place / f"{name}-f16.gguf"
-    convert(resolve(name).path, source, ALIAS)
-    reader = open_source(source)
-    shape = read_shape(name)
     levels: tuple[Level, ...] = ("Q8_0", "Q4_K_M")
-    paths = {"f16": source} | {level: place / f"{name}-{level}.gguf" for level in levels}
-    for level in levels:
-        quantize(reader, paths[level], level)
-    for stored, path in paths.items():
+
+    def builds(folder: Path) -> None:
+        source = folder / "f16.gguf"
+        convert(resolve(name).path, source, ALIAS)
+        reader = open_source(source)
+        for level in levels:
+            quantize(reader, folder / f"{level}.gguf", level)
+
+    folder = build_once(place / name, builds)
+    shape = read_shape(name)
+    for level in ("f16", *levels):
+        path = folder / f"{level}.gguf"
         for context, slots in ((2048, 1), (2048, 4), (8192, 1)):
             yield Case(
-                name=name, model=path, shape=shape, level=stored, context=context, slots=slots
+                name=name, model=path, shape=shape, level=level, context=context, slots=slots
             )
 
 
@@ -240,13 +253,15 @@ def train_cases(name: str, base: Path, place: Path, methods: list[Method]) -> It
 
 def mistral_cases(place: Path, kind: str) -> Iterator[Case]:
     if kind != "train":
-        path = place / "mistral.gguf"
-        shape = write_gguf(path, "Q4_K_M")
-        yield Case(name=shape.source, model=path, shape=shape, level="Q4_K_M", context=1024)
-        path.unlink()
+
+        def build(folder: Path) -> None:
+            write_gguf(folder / "model.gguf", "Q4_K_M")
+
+        path = build_once(place / "mistral-answer", build) / "model.gguf"
+        model = mistral()
+        yield Case(name=model.source, model=path, shape=model, level="Q4_K_M", context=1024)
     if kind != "answer":
-        base = place / "mistral"
-        write_folder(base)
+        base = build_once(place / "mistral-train", write_folder)
         dataset = place / "rows-128"
         longest, learnt = write_dataset(dataset, base, 128)
         step = Step(
@@ -258,8 +273,8 @@ def mistral_cases(place: Path, kind: str) -> Iterator[Case]:
             learnt=learnt,
             checkpointed=True,
         )
-        shape = read_shape(str(base))
-        yield Case(name="Mistral-7B-shaped", model=base, shape=shape, step=step, dataset=dataset)
+        name, model = mistral().source, read_shape(str(base))
+        yield Case(name=name, model=base, shape=model, step=step, dataset=dataset)
 
 
 def cases(only: str, kind: str, place: Path) -> Iterator[Case]:
@@ -277,23 +292,41 @@ def cases(only: str, kind: str, place: Path) -> Iterator[Case]:
         yield from mistral_cases(place, kind)
 
 
+def row(case: Case, measured: int) -> str:
+    predicted = case.predicted()
+    return (
+        f"| {case.name} | {case.words} | {predicted / 1e6:,.0f} | {measured / 1e6:,.0f} | "
+        f"{predicted / measured:.2f} |"
+    )
+
+
+def write_table(page: Path, rows: Sequence[str]) -> None:
+    """Put the table between the page's marks."""
+    before, rest = page.read_text(encoding="utf-8").split(MARKS[0], 1)
+    after = rest.split(MARKS[1], 1)[1]
+    table = "\n".join([*HEAD, *rows])
+    page.write_text(f"{before}{MARKS[0]}\n\n{table}\n\n{MARKS[1]}{after}", encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("dir", type=Path)
     parser.add_argument("--only", choices=["smollm2", "gemma", "mistral"], default="")
     parser.add_argument("--kind", choices=["answer", "train"], default="")
+    parser.add_argument("--write", type=Path)
     options = parser.parse_args()
-    print("| model | what | predicted, MB | measured, MB | ratio |\n|---|---|---|---|---|")
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        for case in cases(options.only, options.kind, place):
-            step = case.step
-            measured = measure_training(case, step) if step else measure_answers(case)
-            predicted = case.predicted()
-            print(
-                f"| {case.name} | {case.words} | {predicted / 1e6:,.0f} | {measured / 1e6:,.0f} | "
-                f"{predicted / measured:.2f} |",
-                flush=True,
-            )
+    kept = options.dir / "measured.json"
+    known = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+    rows = []
+    for case in cases(options.only, options.kind, options.dir):
+        key = f"{case.name}, {case.words}"
+        if key not in known:
+            known[key] = measure_training(case, case.step) if case.step else measure_answers(case)
+            write_atomic(kept, to_json(known))
+        rows.append(row(case, known[key]))
+        print(rows[-1], flush=True)
+    if options.write:
+        write_table(options.write, rows)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,9 @@ importance matrix.
 WORKSPACE has a finished `residency run`: its data set is what all are asked, and its merged model
 is the `specialist`. `scratch-512` is a Llama of width 512, into which K-quants fit, trained here
 from nothing on the same task. `gemma-3-270m` is the carried model as it is: it was not trained for
-the task, so that only its agreement with its own f16 counts. What is done is kept in DIR, and a run
-that was killed goes on there. `--write` puts the tables into a page, between its two marks.
+the task, so that only its agreement with its own f16 counts. What is done is kept in DIR, each
+answer by itself, and a run that was killed goes on there; so does one with more cases. `--write`
+puts the tables into a page, between its two marks.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from typing import Any, get_args
 
 from scipy.stats import kendalltau, spearmanr
 
-from residency.config import GateSettings, Level
+from residency.config import GateSettings
 from residency.conversations import read_conversations
 from residency.engines.base import EngineSpec
 from residency.engines.llama_cpp import LlamaCpp
@@ -36,7 +37,7 @@ from residency.export.imatrix import collect
 from residency.export.merge import load
 from residency.export.quantize import open_source, quantize
 from residency.gate import intervals, similar
-from residency.gate.answers import Asked, speed
+from residency.gate.answers import Asked, keep, kept, speed
 from residency.gate.ask import answer_to
 from residency.gate.divergence import Text, measure
 from residency.gate.score import same, task_kind
@@ -46,7 +47,7 @@ from residency.models.cache import home
 from residency.models.chat import load_tokenizer, render
 from residency.progress import Progress, say
 from residency.store import Store, write_atomic
-from residency.types import Conversation, to_dict, to_json
+from residency.types import Conversation, Level, to_dict, to_json
 
 F16 = "f16"
 EXACT = ("bf16", "Q8_0")  # made without an importance matrix
@@ -169,33 +170,33 @@ def _name(level: str, weighted: bool) -> str:
     return f"{level}+imatrix" if weighted else level
 
 
-async def _answers(spec: EngineSpec, task: Task) -> Asked:
-    with LlamaCpp(spec) as engine, Progress(f"asking {spec.alias}", len(task.cases)) as progress:
+async def _ask(spec: EngineSpec, task: Task, place: Path, done: int) -> None:
+    with (
+        LlamaCpp(spec) as engine,
+        place.open("a", encoding="utf-8") as file,
+        Progress(f"asking {spec.alias}", len(task.cases)) as progress,
+    ):
+        progress.resume_at(done)
         async with engine.client(3600) as client:
             await answer_to(client, task.cases[0], task.limit)  # warms up
-            got = []
-            for case in task.cases:
-                got.append(await answer_to(client, case, task.limit))
+            for case in task.cases[done:]:
+                keep(file, *await answer_to(client, case, task.limit))
                 progress.advance()
-            answers, timings = zip(*got, strict=True)
-            return Asked(answers=answers, timings=timings, memory=engine.peak_memory())
 
 
-def asked(name: str, model: Path, task: Task, work: Path) -> dict[str, Any]:
-    """What the build answered, and how fast; kept."""
-    place = work / f"{name}.json"
-    if not place.exists():
+def asked(name: str, model: Path, task: Task, work: Path) -> Asked:
+    """What the build answered, and how fast; each answer is kept."""
+    place, count = work / f"{name}.jsonl", len(task.cases)
+    if (done := len(kept(place).answers)) < count:
         spec = EngineSpec(model=model, alias=name, context=CONTEXT, slots=1, threads=2)
-        got = asyncio.run(_answers(spec, task))
-        texts = [answer.text for answer in got.answers]
-        write_atomic(place, to_json({"texts": texts, "speed": to_dict(speed(got))}))
-    values: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
-    return values
+        asyncio.run(_ask(spec, task, place, done))
+    got = kept(place)
+    return Asked(answers=got.answers[:count], timings=got.timings[:count])
 
 
 def divergences(files: Mapping[str, Path], subject: Subject, task: Task, work: Path) -> Any:
     """Of each build from f16, over the answers of the task's texts; kept."""
-    place = work / "divergence.json"
+    place = work / f"divergence-{len(task.texts)}.json"
     if not place.exists():
         tokenizer = load_tokenizer(subject.folder)
         texts = []
@@ -215,18 +216,19 @@ def divergences(files: Mapping[str, Path], subject: Subject, task: Task, work: P
 def table(subject: Subject, task: Task, files: Mapping[str, Path], work: Path) -> str:
     """The subject's rows in Markdown, and how far the orders agree."""
     told = {name: asked(name, file, task, work) for name, file in files.items()}
+    texts = {name: [answer.text for answer in one.answers] for name, one in told.items()}
     far = divergences(files, subject, task, work)
     kind = task_kind([case.answer for case in [*task.train, *task.cases]])
     like = similar.load(None)
     right = {
-        name: [same(kind, t, c.answer) for t, c in zip(one["texts"], task.cases, strict=True)]
-        for name, one in told.items()
+        name: [same(kind, text, c.answer) for text, c in zip(said, task.cases, strict=True)]
+        for name, said in texts.items()
     }
     whole = intervals.rate(right[F16])
     lines = [f"| {' | '.join(HEAD)} |", "|---" * len(HEAD) + "|"]
     orders: dict[str, list[float]] = {"divergence": [], "different": [], "loss": []}
     for name, file in files.items():
-        relations = like.relations(kind, told[name]["texts"], told[F16]["texts"])
+        relations = like.relations(kind, texts[name], texts[F16])
         counts = [relations.count(one) for one in ("exact", "similar", "different")]
         rate = intervals.rate(right[name])
         row = [name, f"{file.stat().st_size / 1e6:.1f}"]
@@ -243,7 +245,7 @@ def table(subject: Subject, task: Task, files: Mapping[str, Path], work: Path) -
         row += [f"{rate.value:.3f} ({rate.low:.2f}-{rate.high:.2f})", kept]
         row += [
             CLAIMS.get(name.partition("+")[0], ""),
-            f"{told[name]['speed']['tokens_per_second']:.0f}",
+            f"{speed(told[name]).tokens_per_second:.0f}",
         ]
         lines.append(f"| {' | '.join(row)} |")
     return "\n".join([*lines, "", _agreement(orders, learnt=subject.learnt)])
@@ -253,6 +255,9 @@ def _agreement(orders: Mapping[str, Sequence[float]], *, learnt: bool) -> str:
     said = []
     for name, words in (("different", "answers that changed"), ("loss", "loss of exact match")):
         if name == "loss" and not learnt:
+            continue
+        if len(set(orders[name])) == 1:
+            said.append(f"{words} are the same for all builds")
             continue
         tau, rho = (test(orders["divergence"], orders[name]) for test in (kendalltau, spearmanr))
         said.append(
@@ -273,7 +278,8 @@ def main() -> None:
     parser.add_argument("--write", type=Path)
     given = parser.parse_args()
     store = Store(given.workspace)
-    export = next(r for r in reversed(store.records()) if r.stage == "export")
+    export = store.last("export")
+    assert export, "no export yet: residency run"
     dataset = store.root / "objects" / export.inputs["dataset"]
     test = read_conversations(dataset / "test.jsonl")
     task = Task(
@@ -284,7 +290,8 @@ def main() -> None:
     )
     parts = []
     for name in given.models:
-        work = given.work / name
+        # Its key changes with data, weights, settings and code.
+        work = given.work / export.key / name
         work.mkdir(parents=True, exist_ok=True)
         subject = _subject(name, store.output(export, "merged").path / "model", task, work)
         say(f"{name}:")

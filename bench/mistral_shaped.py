@@ -12,14 +12,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from residency.config import DEFAULT_BASE, Level
+import numpy as np
+
+from residency.config import DEFAULT_BASE
 from residency.export.quantize import copy_metadata, open_source
 from residency.models import carried
 from residency.models.base import resolve
 from residency.models.folder import copy_tokenizer
+from residency.models.formats import ggml_types
 from residency.models.shape import Shape, from_config
-from residency.models.tensor_types import Mix, Tensor, choose_types
+from residency.models.tensor_types import Tensor
 from residency.progress import track
+from residency.types import Level
 
 CONFIG: Mapping[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
@@ -65,12 +69,7 @@ def write_gguf(path: Path, level: Level) -> Shape:
     from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFWriter
 
     model = shape()
-    plain = [
-        Tensor(name=t.name, shape=t.shape, type="F32" if len(t.shape) == 1 else "F16")
-        for t in model.tensors
-    ]
-    chosen = choose_types(plain, Mix(level=level, layers=model.layers, gqa=4))
-    kinds = {name: GGMLQuantizationType[one.type] for name, one in chosen.items()}
+    kinds = {n: GGMLQuantizationType[kind] for n, kind in ggml_types(model, level).items()}
     writer = GGUFWriter(path, "llama")
     sizes = {
         "block_count": model.layers,
@@ -84,35 +83,31 @@ def write_gguf(path: Path, level: Level) -> Shape:
     }
     changed = {f"llama.{name}": value for name, value in sizes.items()}
     copy_metadata(open_source(carried.gguf(DEFAULT_BASE)), writer, changed)
-    for tensor in plain:
+    for tensor in model.tensors:
         values, size = GGML_QUANT_SIZES[kinds[tensor.name]]
         dimensions = [int(n) for n in reversed(tensor.shape)]
         total = math.prod(dimensions) // values * size
-        writer.add_tensor_info(tensor.name, dimensions, _numpy_type(), total, kinds[tensor.name])
+        writer.add_tensor_info(
+            tensor.name, dimensions, np.dtype(np.float32), total, kinds[tensor.name]
+        )
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
     blocks: dict[Any, Any] = {}
-    for tensor in track(plain, "writing random weights"):
+    for tensor in track(model.tensors, "writing random weights"):
         kind = kinds[tensor.name]
         if kind not in blocks:
             blocks[kind] = _quantized(kind)
         values, size = GGML_QUANT_SIZES[kind]
-        writer.write_tensor_data(_repeated(blocks[kind], math.prod(tensor.shape) // values * size))
+        total = math.prod(tensor.shape) // values * size
+        writer.write_tensor_data(np.resize(blocks[kind], total))
     writer.close()
     return model
-
-
-def _numpy_type() -> Any:
-    import numpy as np
-
-    return np.dtype(np.float32)
 
 
 def _quantized(kind: Any) -> Any:
     """Bytes of `BLOCK` random values as `kind`."""
     import libgguf
-    import numpy as np
 
     values = np.random.default_rng(17).normal(0, SPREAD, (BLOCK // 4096, 4096)).astype(np.float32)
     if kind.name in ("F32", "F16"):
@@ -123,18 +118,12 @@ def _quantized(kind: Any) -> Any:
     )
 
 
-def _repeated(block: Any, size: int) -> Any:
-    import numpy as np
-
-    return np.resize(block, size)
-
-
 def write_folder(folder: Path) -> None:
     """Write the model as a Hugging Face folder in bfloat16, a file for each layer."""
     import torch
     from safetensors.torch import save_file
 
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     (folder / "config.json").write_text(json.dumps(CONFIG), encoding="utf-8")
     copy_tokenizer(resolve(DEFAULT_BASE).path, folder)
     torch.manual_seed(17)

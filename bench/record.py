@@ -41,25 +41,24 @@ def exchange(number: int) -> Exchange:
     )
 
 
+async def nap() -> float:
+    """Seconds by which a sleep was too long."""
+    start = time.perf_counter()
+    await asyncio.sleep(0.001)
+    return time.perf_counter() - start - 0.001
+
+
 async def offer(recorder: Recorder, count: int) -> list[float]:
-    """Seconds by which each sleep was too long."""
     late = []
     for number in range(count):
         recorder.offer(exchange(number))
         while recorder.waiting > 200:
-            start = time.perf_counter()
-            await asyncio.sleep(0.001)
-            late.append(time.perf_counter() - start - 0.001)
+            late.append(await nap())
     return late
 
 
 async def idle() -> list[float]:
-    late = []
-    for _ in range(1000):
-        start = time.perf_counter()
-        await asyncio.sleep(0.001)
-        late.append(time.perf_counter() - start - 0.001)
-    return late
+    return [await nap() for _ in range(1000)]
 
 
 def tell(name: str, late: list[float]) -> None:

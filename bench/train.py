@@ -114,7 +114,7 @@ def train_ours(spec: Spec) -> float:
     model = weights.with_adapter(weights.load(base, plan), plan, settings)
     order = row_order(rows.lengths, epochs=1, batch=plan.batch, seed=spec.seed)
     job = Job(base=base, dataset=spec.place, settings=settings, folder=spec.place)
-    how = {**stage._how(job, plan, rows, len(order)), "every": 10**9}
+    how = {**stage.schedule(job, plan, rows, len(order)), "every": 10**9}
     # The trainer validates at the end of a run: one row, as the others validate none.
     splits = {"train": rows.train.select(order), "validation": rows.validation.select(range(1))}
     done = make_trainer(model, tokenizer, splits, plan, how).train()

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from residency.errors import StorageError
-from residency.store import sha256_file, write_atomic
+from residency.store import read_as, sha256_file, write_atomic
 from residency.types import Build, to_json
 
 BASE = "base-f16"
@@ -24,13 +22,7 @@ NOT_SUMMED = (SUMS, SIGNATURE)
 
 def read_build(folder: Path) -> Build:
     """The `build.json` of a build's folder. Raises `StorageError` where it is damaged."""
-    path = folder / "build.json"
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        lists = {name: tuple(values[name]) for name in ("stop_tokens", "notes")}
-        return Build(**{**values, **lists})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StorageError(f"{path}: damaged ({error})", hint="run: residency run") from error
+    return read_as(Build, folder / "build.json", hint="run: residency run")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,11 +40,7 @@ def write_training(folder: Path, training: Training) -> None:
 
 def read_training(folder: Path) -> Training:
     """How what is in `folder` was trained. Raises `StorageError` where that is not told."""
-    path = folder / TRAINING
-    try:
-        return Training(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise StorageError(f"{path}: damaged ({error})", hint="run: residency run train") from error
+    return read_as(Training, folder / TRAINING, hint="run: residency run train")
 
 
 def write_sums(folder: Path) -> None:

@@ -10,6 +10,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validato
 
 from residency.errors import SettingsError, StorageError
 from residency.strict import strict
+from residency.types import Level, Method
 
 FILE_NAME = "residency.toml"
 DEFAULT_BASE = "SmolLM2-135M-Instruct"
@@ -96,9 +97,6 @@ class Teacher(Priced):
     judge: Priced | None = None
 
 
-Method = Literal["lora", "qlora", "full", "distill", "scratch"]
-
-
 class TrainSettings(Section):
     """What is not given is chosen from model and data size; the reason is printed and recorded.
 
@@ -145,7 +143,6 @@ class TrainSettings(Section):
     corpus: str = ""
 
 
-Level = Literal["bf16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "IQ4_XS", "Q3_K_M", "Q2_K"]
 Form = Literal["lora", "onnx-int4", "onnx-fp32", "gptq", "merged", "ollama"]
 
 

@@ -11,17 +11,16 @@ stops the chain at the first step that changed more than it may.
 from __future__ import annotations
 
 import itertools
-import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from residency.conversations import stream_conversations
-from residency.errors import DataError, FingerprintError, StorageError
+from residency.errors import DataError, FingerprintError
 from residency.hardware import one_torch_thread
-from residency.store import sha256_text
+from residency.store import read_as, sha256_text
 from residency.types import Conversation, Message, to_json
 
 if TYPE_CHECKING:
@@ -71,45 +70,17 @@ class Fingerprint:
     @property
     def digest(self) -> str:
         """SHA-256 of the JSON form."""
-        return sha256_text(self.to_json())
-
-    def to_json(self) -> str:
-        return to_json(self)
-
-    @classmethod
-    def from_json(cls, text: str) -> Fingerprint:
-        """Raises `ValueError`, `KeyError` or `TypeError` where `text` is no fingerprint."""
-        values = json.loads(text)
-        return cls(
-            format=values["format"],
-            template_digest=values["template_digest"],
-            end_of_turn=values["end_of_turn"],
-            stop_tokens=tuple(values["stop_tokens"]),
-            probes=tuple(_probe_from(probe) for probe in values["probes"]),
-        )
-
-
-def _probe_from(values: Mapping[str, Any]) -> Probe:
-    places = tuple(
-        Place(length=p["length"], ids=tuple(p["ids"]), logprobs=tuple(p["logprobs"]))
-        for p in values["places"]
-    )
-    return Probe(ids=tuple(values["ids"]), places=places)
+        return sha256_text(to_json(self))
 
 
 def write_fingerprint(folder: Path, fingerprint: Fingerprint) -> None:
     """Put `fingerprint.json` into an artifact's folder."""
-    (folder / FILE_NAME).write_text(fingerprint.to_json(), encoding="utf-8")
+    (folder / FILE_NAME).write_text(to_json(fingerprint), encoding="utf-8")
 
 
 def read_fingerprint(path: Path) -> Fingerprint:
     """Read a fingerprint's file. Raises `StorageError` when it is missing or damaged."""
-    try:
-        return Fingerprint.from_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StorageError(
-            f"{path}: damaged fingerprint ({error})", hint="make it again with: residency run"
-        ) from error
+    return read_as(Fingerprint, path, "fingerprint", hint="make it again with: residency run")
 
 
 def probes(dataset: Path) -> list[Conversation]:
@@ -253,11 +224,9 @@ def compare(reference: Fingerprint, other: Fingerprint, *, step: str, tolerance:
             raise _broken(step, "token ids", f"probe {number}, {_first_change(mine.ids, its.ids)}")
     found = divergence(reference, other)
     if not found <= tolerance:
-        raise _broken(
-            step,
-            "log-probabilities",
-            f"they diverge by {found:.4g} nats a token, where {tolerance:g} are allowed",
-        )
+        far = f"they diverge by {found:.4g} nats a token, where {tolerance:g} are allowed"
+        nan = "they are no numbers (NaN): its weights or those before this step are broken"
+        raise _broken(step, "log-probabilities", nan if math.isnan(found) else far)
     return found
 
 

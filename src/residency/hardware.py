@@ -53,7 +53,7 @@ def calm_openmp() -> None:
     """Keep OpenMP's threads from spinning long at barriers; call before torch is first imported.
 
     With the default count one busy neighbour slows training on two cores tenfold; with a quarter of
-    this one training alone is a quarter slower, as its threads sleep at every barrier (docs/log.md).
+    ours training alone is a quarter slower, as its threads sleep at every barrier (docs/log.md).
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "4000")
 

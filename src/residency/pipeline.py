@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,38 +28,21 @@ from residency.store import (
     storage_errors,
     write_atomic,
 )
-from residency.types import Artifact, Rate, Record, Release, Verdict, to_json
+from residency.types import Artifact, Conversation, Rate, Record, Release, Verdict, to_json
 
 if TYPE_CHECKING:
     from residency.gate.answers import Answer
+    from residency.gate.baseline import Baseline
     from residency.models.base import BaseModel
 
 STAGES = ("data", "train", "export", "gate")
 # What a stage's result depends on beside its own package. Pages and verbs are not among it.
 _BELOW = {
-    "label": ("data", "types"),
-    "data": ("models", "conversations", "types"),
-    "train": (
-        "models",
-        "conversations",
-        "types",
-        "fingerprint",
-        "general",
-        "refusals",
-        "repetition",
-        "words",
-    ),
-    "export": ("models", "conversations", "types", "fingerprint", "engines"),
-    "gate": (
-        "models",
-        "conversations",
-        "types",
-        "fingerprint",
-        "engines",
-        "general",
-        "refusals",
-        "words",
-    ),
+    "label": "data types",
+    "data": "models conversations types",
+    "train": "models conversations types fingerprint general refusals repetition words",
+    "export": "models conversations types fingerprint engines",
+    "gate": "models conversations types fingerprint engines general refusals words",
 }
 
 
@@ -209,10 +192,11 @@ class Chain:
     def _gate(self) -> None:
         dataset = self._dataset()
         builds = self.builds()
-        recorded = self._recorded(dataset)
+        api = self._api_answers(dataset)
         inputs = {"dataset": dataset.digest, **{n: b.digest for n, b in builds.items()}}
-        if recorded:
-            inputs["recorded"] = sha256_text(to_json(recorded))
+        if api.answers or api.failures:
+            # Not why it failed: the words differ each time.
+            inputs["api"] = sha256_text(to_json([api.answers, sorted(api.failures)]))
         scorer = self.workspace / self.settings.gate.scorer.rpartition(":")[0]
         if scorer.is_file():
             inputs["scorer"] = sha256_file(scorer)
@@ -227,7 +211,7 @@ class Chain:
                 base=self.base_name,
                 engine=self.settings.engine,
                 workspace=self.workspace,
-                recorded=recorded,
+                api=api,
             )
             return stage.run(given, self.settings.gate, out)
 
@@ -248,7 +232,7 @@ class Chain:
         seed: int,
         work: Callable[[Draft], Record],
     ) -> None:
-        code = code_digest(stage, *_BELOW[stage])
+        code = code_digest(stage, *_BELOW[stage].split())
         key = stage_key(stage, inputs, settings, code)
         record = self.store.find(stage, key)
         cached = record is not None
@@ -282,8 +266,7 @@ class Chain:
     def _resolved(self, name: str) -> BaseModel:
         from residency.models.base import resolve
 
-        local = self.workspace / name
-        return resolve(str(local) if local.exists() else name)
+        return resolve(name, self.workspace)
 
     def _corpus(self) -> Path | None:
         name = self.settings.train.corpus
@@ -315,22 +298,29 @@ class Chain:
         }
         return {name: one for name, one in found.items() if one.kind == "build"}
 
-    def _recorded(self, dataset: Artifact) -> dict[int, Answer]:
-        """The API's recorded answers to the test split, by the number of their case."""
+    def _api_answers(self, dataset: Artifact) -> Baseline:
+        """The API's answers to the test split: those that were recorded, and the live ones, which
+        are kept. Where it failed it is asked again in each run."""
+        from residency.gate import baseline, stage
+
+        settings = self.settings.gate
+        cases = read_conversations(dataset.path / "test.jsonl")
+        limit = stage.max_tokens(dataset.path, settings)
+        kept = self.store.root / "api-answers" / f"{dataset.digest[:16]}-{limit}"
+        return baseline.gather(self._recorded(cases), settings.api, cases, limit, kept)
+
+    def _recorded(self, cases: Sequence[Conversation]) -> dict[int, Answer]:
+        """The API's recorded answers to `cases`, by the number of their case."""
         from residency.gate.baseline import TRAFFIC, match, of_exchanges, read_recorded
-        from residency.traffic.store import TrafficStore, place
+        from residency.traffic.store import opened
 
         where = self.settings.gate.recorded
         if not where:
             return {}
-        cases = read_conversations(dataset.path / "test.jsonl")
         if where != TRAFFIC:
             return match(read_recorded(self.workspace / where), cases)
-        store = TrafficStore(place(self.store.root, self.settings.traffic))
-        try:
+        with opened(self.workspace, self.settings.traffic) as store:
             return match(of_exchanges(store.between(0, math.inf)), cases)
-        finally:
-            store.close()
 
     def _publish(self) -> None:
         """Put the gate's page and verdict where a person looks for them."""

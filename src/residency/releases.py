@@ -2,41 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 from residency import audit
 from residency.builds import CARD, write_sums
-from residency.errors import InputError, RefusedError, StorageError
-from residency.store import Store, storage_errors, write_atomic
-from residency.types import Artifact, Build, Rate, Release, Verdict, to_json
+from residency.errors import InputError, RefusedError
+from residency.store import Store, read_as, storage_errors, write_atomic
+from residency.types import Artifact, Release, to_json
 
 
 def _folder(store: Store) -> Path:
     return store.root / "releases"
-
-
-def _from_dict(values: dict[str, Any]) -> Release:
-    build = values["build"]
-    verdict = values["verdict"]
-    return Release(
-        **{
-            **values,
-            "build": Build(
-                **{
-                    **build,
-                    "stop_tokens": tuple(build["stop_tokens"]),
-                    "notes": tuple(build["notes"]),
-                }
-            ),
-            "verdict": Verdict(
-                **{**verdict, "figures": {k: Rate(**v) for k, v in verdict["figures"].items()}}
-            ),
-        }
-    )
 
 
 def folder(store: Store, name: str) -> Path:
@@ -139,13 +117,10 @@ def current_name(store: Store) -> str:
 def read(store: Store, name: str) -> Release:
     """The release called `name`. Raises `InputError` with the names that exist."""
     path = _folder(store) / f"{name}.json"
-    try:
-        return _from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
+    if not path.exists():
         known = ", ".join(r.name for r in every(store)) or "none"
-        raise InputError(f"no release is called {name}", hint=f"there are: {known}") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise StorageError(f"{path}: damaged ({error})", hint="run: residency run") from error
+        raise InputError(f"no release is called {name}", hint=f"there are: {known}")
+    return read_as(Release, path, hint="run: residency run")
 
 
 def every(store: Store) -> list[Release]:

@@ -15,23 +15,27 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import hashlib
-import json
 import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from residency import __version__
-from residency.errors import ResidencyError, StorageError
+from residency.errors import StorageError
 from residency.types import Artifact, Record, to_dict, to_json
 
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+T = TypeVar("T")
 RECORDED_PACKAGES = ("torch", "transformers", "peft", "trl", "xllamacpp", "libgguf", "tokenizers")
 VOLATILE = "volatile"
 
@@ -123,13 +127,14 @@ def whole_lines(path: Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`; waits for the process that holds it. For short work."""
+def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold the lock file `path`. Where another process does, wait for it, which is for short work,
+    or raise `BlockingIOError`."""
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield
     finally:
         os.close(handle)
@@ -236,20 +241,15 @@ class Store:
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
         """Hold the workspace's lock. Raises `StorageError` when another process holds it."""
-        with storage_errors(self.root):
-            self.root.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-        try:
+        with contextlib.ExitStack() as stack:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+                stack.enter_context(locked(self.root / "lock", wait=False))
+            except BlockingIOError:
                 raise StorageError(
                     f"{self.root}: another residency process is at work here",
                     hint="wait until it ends, or stop it",
                 ) from None
             yield
-        finally:
-            os.close(handle)
 
     def record_path(self, stage: str, key: str) -> Path:
         return self.root / "records" / f"{stage}-{key}.json"
@@ -267,6 +267,10 @@ class Store:
         """All records, oldest first."""
         found = [read_record(path) for path in (self.root / "records").glob("*.json")]
         return sorted(found, key=lambda record: (record.started, record.stage))
+
+    def last(self, stage: str) -> Record | None:
+        """The newest record of `stage`."""
+        return next((one for one in reversed(self.records()) if one.stage == stage), None)
 
     def open(
         self,
@@ -331,17 +335,35 @@ class Store:
 
 def read_record(path: Path) -> Record:
     """Read a record file. Raises `StorageError` when it is damaged or of a newer format."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if values["format"] != 1:
-            raise StorageError(
-                f"{path}: record format {values['format']} is newer than this residency",
-                hint="update residency",
-            )
-        return Record(**values)
-    except (ValueError, KeyError, TypeError) as error:
+    record = read_as(Record, path, "record", hint="delete the file and run again")
+    if record.format != 1:
         raise StorageError(
-            f"{path}: damaged record ({error})", hint="delete the file and run again"
-        ) from error
-    except OSError as error:
-        raise ResidencyError(f"{path}: {error.strerror}") from error
+            f"{path}: record format {record.format} is newer than this residency",
+            hint="update residency",
+        )
+    return record
+
+
+def read_as(kind: type[T], path: Path, what: str = "", *, hint: str) -> T:
+    """What `to_json` wrote to `path` of a `kind`, which is a dataclass; `what` names it in errors.
+
+    Raises `StorageError`, with `hint`, where the file is not there or is no such thing.
+    """
+    from pydantic import ValidationError
+
+    try:
+        value: T = _adapter(cast(Hashable, kind)).validate_json(path.read_bytes(), extra="forbid")
+        return value
+    except (OSError, ValidationError) as error:
+        why = str(error)
+        if isinstance(error, ValidationError):
+            first = error.errors()[0]
+            why = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
+        raise StorageError(f"{path}: {f'damaged {what}'.strip()} ({why})", hint=hint) from error
+
+
+@functools.cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)

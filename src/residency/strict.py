@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -34,22 +35,19 @@ def strict(kind: type[Model], text: str, place: str) -> Model:
         raise SettingsError(f"{place}:{_line(text, loc)}: {message}{also}", hint=hint) from None
 
 
-def strict_file(kind: type[Model], path: Path) -> Model:
+def strict_file(kind: type[Model], path: Path, *, place: str = "") -> Model:
     """The same from a file. Raises `StorageError` too."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise StorageError(f"{path}: cannot be read: {error}", hint="check the path") from None
-    return strict(kind, text, str(path))
+    return strict(kind, text, place or str(path))
 
 
 def _explain(kind: type[BaseModel], problem: dict[str, Any], loc: list[str]) -> tuple[str, str]:
     name = ".".join(loc)
     if problem["type"] == "extra_forbidden":
-        known = _known_keys(kind, loc[:-1])
-        near = difflib.get_close_matches(loc[-1], known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
-        return f"unknown setting {name}", hint
+        return f"unknown setting {name}", nearest(loc[-1], known_keys(kind, loc[:-1]))
     if problem["type"] == "missing":
         return f"{name} is missing", f"add {loc[-1]} = ..."
     return (
@@ -58,13 +56,29 @@ def _explain(kind: type[BaseModel], problem: dict[str, Any], loc: list[str]) -> 
     )
 
 
-def _known_keys(kind: Any, section: list[str]) -> list[str]:
-    for part in section:
-        tables = get_origin(kind) is dict  # its keys are names that the user gives
-        kind = get_args(kind)[1] if tables else kind.model_fields[part].annotation
-        if type(None) in get_args(kind):  # a table that may be left out
-            kind = get_args(kind)[0]
-    return sorted(kind.model_fields)
+def nearest(
+    name: str, known: Iterable[str], *, words: str = "known here", cutoff: float = 0.6
+) -> str:
+    """A hint for `name`, which is none of `known`: the one that is most alike, or all of them."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
+    return f"did you mean {near[0]}?" if near else f"{words}: {', '.join(known)}"
+
+
+def known_keys(kind: type[BaseModel], place: Sequence[int | str]) -> list[str]:
+    """The names that `kind` knows at `place`, a path of its fields; numbers, keys that the user
+    gives and members of unions in it are passed over. What takes null alone is not offered."""
+    models = [kind]
+    for part in place:
+        found = [one.model_fields[part] for one in models if part in one.model_fields]
+        models = [model for one in found for model in _models(one.annotation)] or models
+    fields = [item for one in models for item in one.model_fields.items()]
+    return sorted({f.alias or name for name, f in fields if f.annotation is not type(None)})
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for inner in get_args(annotation) for model in _models(inner)]
 
 
 def _line(text: str, loc: list[str]) -> int:

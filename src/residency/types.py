@@ -10,6 +10,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant", "tool"]
+Method = Literal["lora", "qlora", "full", "distill", "scratch"]
+"""How a model is trained."""
+Level = Literal["bf16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "IQ4_XS", "Q3_K_M", "Q2_K"]
+"""llama.cpp's names of what weights are quantized to."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

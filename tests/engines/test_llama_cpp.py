@@ -153,7 +153,7 @@ def test_engine_outlives_the_thread_that_started_it(spec: EngineSpec) -> None:
     thread.start()
     thread.join()
     try:
-        assert not eventually(lambda: not engine.alive(), seconds=1)
+        assert not eventually(lambda: not engine.alive(), seconds=1), engine.last_words()
         assert ask(engine)
     finally:
         engine.stop()

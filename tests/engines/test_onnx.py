@@ -248,6 +248,7 @@ def test_answers_go_on_side_by_side(onnx: Onnx) -> None:
     assert {"a", "b"} == set(order[20:62])
 
 
+@pytest.mark.slow
 def test_start_again_after_a_kill(small: EngineSpec) -> None:
     engine = Onnx(small)
     engine.start()

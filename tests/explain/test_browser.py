@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,17 +17,11 @@ from residency.explain.explanation import Explanation, explain
 from residency.explain.heads import KINDS
 from residency.explain.model import Opened, open_model
 from residency.models.base import BaseModel
+from tests.browser import MARKS, PHONE, browser
+from tests.browser import opened as tab_of
 
-CHROMIUM = shutil.which("chromium") or ""
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not CHROMIUM, reason="no chromium: apt-get install chromium"),
-]
-FLAGS = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-)  # fmt: skip
-PHONE = {"width": 390, "height": 844}
+__all__ = ["browser"]
+pytestmark = MARKS
 
 
 @pytest.fixture(scope="module")
@@ -51,29 +44,11 @@ def file(
     return target
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
-        yield launched
-        launched.close()
-
-
 @pytest.fixture(params=["light", "dark"])
 def view(request: pytest.FixtureRequest, browser: Any, file: Path) -> Iterator[Any]:
-    """The page in one colour scheme; afterwards it must have had no error and asked for nothing."""
-    context = browser.new_context(color_scheme=request.param)
-    tab = context.new_page()
-    wrong: list[str] = []
-    tab.on("pageerror", lambda error: wrong.append(str(error)))
-    tab.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
-    tab.on("request", lambda asked: wrong.append(asked.url) if asked.url != file.as_uri() else None)
-    tab.goto(file.as_uri())
-    yield tab
-    context.close()
-    assert not wrong
+    """The page in one colour scheme."""
+    with tab_of(browser, file, request.param) as tab:
+        yield tab
 
 
 def share(text: str) -> float:
@@ -168,13 +143,10 @@ def test_texts_are_changed_and_words_are_moved_by_keys(view: Any) -> None:
     assert view.locator("#layer-out").inner_text() != before
 
 
-def test_it_fits_a_phone(browser: Any, file: Path) -> None:
-    context = browser.new_context(viewport=PHONE)
-    tab = context.new_page()
-    tab.goto(file.as_uri())
-    wide = tab.evaluate("document.documentElement.scrollWidth")
-    context.close()
-    assert wide <= PHONE["width"]
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_a_phone(browser: Any, file: Path, scheme: str) -> None:
+    with tab_of(browser, file, scheme, PHONE) as tab:
+        tab.screenshot(path=str(file.with_name(f"{scheme}-phone.png")), full_page=True)
 
 
 def test_it_is_a_few_megabytes(file: Path) -> None:

@@ -48,6 +48,7 @@ def test_it_stops_after_so_many_tokens(specialist: Specialist, model: Any) -> No
     assert found.note(7).startswith(f"importance matrix for 7 tensors, from {MAX_TOKENS:,} tokens")
 
 
+@pytest.mark.slow
 def test_columns_that_matter_come_out_better(exported: Exported, tmp_path: Path) -> None:
     from gguf import GGUFReader, dequantize
 

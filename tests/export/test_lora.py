@@ -70,6 +70,7 @@ def test_an_adapter_of_embeddings_is_refused(specialist: Specialist, tmp_path: P
         write_lora(specialist.base.path, folder, tmp_path / "adapter.gguf", "small")
 
 
+@pytest.mark.slow
 def test_rslora_divides_by_the_root_of_the_rank(specialist: Specialist, tmp_path: Path) -> None:
     folder = configured(tmp_path, specialist, use_rslora=True)
     write_lora(specialist.base.path, folder, tmp_path / "adapter.gguf", "small")

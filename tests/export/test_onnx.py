@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import asyncio
 import json
+import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,7 +11,9 @@ import pytest
 from residency import fingerprint
 from residency.builds import read_build
 from residency.config import ExportSettings
-from residency.errors import ModelError
+from residency.engines.base import EngineSpec
+from residency.engines.onnx import Onnx
+from residency.errors import EngineRejected, ModelError
 from residency.export.onnx import make
 from residency.store import digest_of
 from tests.export.conftest import Exported, asked, export
@@ -54,6 +59,30 @@ def test_the_gate_asks_it(
 def test_four_bits_are_smaller(exported: Exported) -> None:
     size = exported.record.figures["size"]
     assert size["onnx-int4"] < size["onnx-fp32"] / 2.5
+
+
+@pytest.mark.slow
+def test_a_model_of_nan_is_said(specialist: Specialist, tmp_path: Path) -> None:
+    """The engine starts, and the gate's first question shows it."""
+    from safetensors.torch import load_file, save_file
+
+    broken = tmp_path / "broken"
+    shutil.copytree(specialist.base.path, broken)
+    weights = load_file(broken / "model.safetensors")
+    weights["model.norm.weight"][:] = math.nan
+    save_file(weights, broken / "model.safetensors", {"format": "pt"})
+    target = tmp_path / "model"
+    make(broken, target, "fp32")
+    with (
+        Onnx(EngineSpec(model=target, alias="broken", context=256, slots=1)) as engine,
+        pytest.raises(EngineRejected, match="computes NaN"),
+    ):
+        asyncio.run(fingerprint_of(engine, specialist))
+
+
+async def fingerprint_of(engine: Onnx, given: Specialist) -> fingerprint.Fingerprint:
+    async with engine.client(120) as client:
+        return await fingerprint.take_engine(client, fingerprint.probes(given.dataset.path))
 
 
 def test_a_model_that_the_builder_does_not_know_is_refused_in_its_words(

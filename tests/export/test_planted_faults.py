@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from residency import fingerprint
-from residency.config import ExportSettings, Level
+from residency.config import ExportSettings
 from residency.engines.base import EngineSpec
 from residency.engines.llama_cpp import LlamaCpp
 from residency.errors import FingerprintError
@@ -21,7 +21,7 @@ from residency.export.quantize import open_source, quantize
 from residency.export.stage import TOLERANCE, check_header
 from residency.models.base import BaseModel
 from residency.store import digest_tree, sha256_file
-from residency.types import to_json
+from residency.types import Level, to_json
 from tests.export.conftest import Exported, asked, export
 from tests.planted import CHATML_WITHOUT_SYSTEM, rewritten, zeroed
 from tests.specialist import Specialist
@@ -153,6 +153,7 @@ def test_under_the_adapter(
         export(tmp_path / "workspace", faulty, ExportSettings(levels=[]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("plant", "what"), [(rope, "log-probabilities"), (template, "template")])
 def test_in_a_build_that_the_gate_asks(
     exported: Exported, specialist: Specialist, tmp_path: Path, plant: Plant, what: str

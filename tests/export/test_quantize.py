@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from residency.config import Level
 from residency.engines.base import EngineSpec
 from residency.engines.client import EngineClient
 from residency.engines.llama_cpp import LlamaCpp
@@ -17,6 +16,7 @@ from residency.export.convert import convert
 from residency.export.quantize import Quantized, open_source, quantize
 from residency.models.base import BaseModel
 from residency.models.gguf_file import read_header
+from residency.types import Level
 from tests.export.conftest import Exported
 
 # What llama.cpp's policy gives SmolLM2-135M, whose rows of 576 the K types' blocks do not divide.

@@ -14,7 +14,6 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
 from bench import kld
-from residency.config import Level
 from residency.engines.base import EngineSpec
 from residency.engines.environments import LLAMA_CPP
 from residency.engines.llama_cpp import LlamaCpp
@@ -25,6 +24,7 @@ from residency.export.quantize import open_source, quantize
 from residency.gate.divergence import Divergence, Source, Text, compare, measure, read_texts
 from residency.models.base import BaseModel
 from residency.models.chat import load_tokenizer, render
+from residency.types import Level
 from tests.specialist import Specialist, conversations
 
 Logit = NDArray[np.float32]

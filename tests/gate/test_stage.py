@@ -28,6 +28,7 @@ from residency.errors import (
     StorageError,
 )
 from residency.gate.answers import Answer, Timing, keep
+from residency.gate.baseline import Baseline
 from residency.gate.stage import Inputs, answers_folder, check, max_tokens, run
 from residency.store import Draft, Store, digest_tree, sha256_file, sha256_text
 from residency.types import Artifact, Build, Conversation, Record, to_json
@@ -280,7 +281,7 @@ def test_recorded_answers_are_a_row_of_the_table(tmp_path: Path, inputs: Inputs)
         for n, c in enumerate(CASES[:3])
     }
     settings = GateSettings(recorded="answers.jsonl", worse_than_api=0.1)
-    record = run(replace(inputs, recorded=recorded), settings, out)
+    record = run(replace(inputs, api=Baseline(answers=recorded)), settings, out)
     *builds, api = record.figures["rows"]
     assert (api["build"], api["passed"], api["rates"]["exact"]["value"]) == ("api", None, 1.0)
     assert api["rates"]["exact"]["n"] == 3
@@ -289,6 +290,26 @@ def test_recorded_answers_are_a_row_of_the_table(tmp_path: Path, inputs: Inputs)
     scores = read(verdict_of(tmp_path, "one", record).path / "scores.json")
     assert scores["cases"][0]["builds"]["f16"]["against_api"] == "exact"
     assert "api" not in scores["cases"][3]["builds"]
+
+
+def test_after_a_failure_of_the_api_no_build_is_asked_again(tmp_path: Path, inputs: Inputs) -> None:
+    out = draft(tmp_path, "one")
+    answer_all(inputs, out, "Yes.")
+    said = {
+        n: Answer(source=c.source, text=c.answer, finish_reason="stop", tokens=3)
+        for n, c in enumerate(CASES)
+    }
+    down = Baseline(answers={0: said[0]}, failures=dict.fromkeys((1, 2, 3), "the API failed"))
+    record = run(replace(inputs, api=down), GateSettings(), out)
+    api = record.figures["rows"][-1]
+    assert (api["build"], api["rates"]["exact"]["n"]) == ("api", 1)
+    assert "no answer to 3 cases, the first desk.jsonl:2: the API failed" in api["reason"]
+    store = Store(tmp_path / "one")
+    second = store.open("gate", "4567", inputs={}, settings={}, seed=0)
+    again = run(replace(inputs, api=Baseline(answers=said)), GateSettings(), second)
+    assert again.figures["rows"][-1]["rates"]["exact"]["n"] == 4
+    assert again.figures["rows"][1]["speed"]["memory"] == 7  # no engine was started
+    assert not list((store.root / "work").iterdir())
 
 
 def test_a_level_whose_engine_fails_is_alone_in_it(tmp_path: Path, inputs: Inputs) -> None:

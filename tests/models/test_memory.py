@@ -63,6 +63,12 @@ def test_qlora_holds_7b_in_the_five_gigabytes_that_are_claimed() -> None:
     assert 4.0e9 < training(mistral(), QLORA).weights < 5.0e9
 
 
+def test_qlora_unpacks_one_layer_at_a_time() -> None:
+    sizes = {part.name: part.size for part in training(mistral(), QLORA).parts}
+    assert sizes["unpacked"] == 4096 * 14336 * 2
+    assert not any(p.size for p in training(mistral(), FULL).parts if p.name == "unpacked")
+
+
 def test_the_claim_of_14_gigabytes_for_training_is_generous() -> None:
     """5 + 3 + 4 + 2 for QLoRA of 7B at batch 2 and 512 tokens; the parts come to half."""
     assert 5e9 < training(mistral(), QLORA).total < 8e9

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from residency.config import Level
 from residency.models.tensor_types import Choice, Mix, Tensor, choose_types
+from residency.types import Level
 
 
 def llama(*, width: int, hidden: int, layers: int, tied: bool = True) -> list[Tensor]:

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterable, Mapping, Sequence
+from typing import Any
 
 from residency.errors import EngineError, EngineTimeout
+from residency.serve.answer import Answer
 from residency.serve.asked import Asked
 from residency.types import Message
 
 FRAME = 2
+
+
+async def collect(chunks: AsyncIterable[Mapping[str, Any]]) -> Answer:
+    """The answer that a whole stream amounts to."""
+    answer = Answer()
+    async for chunk in chunks:
+        answer.add(chunk)
+    return answer
 
 
 def said(role: str, words: int, name: str = "w") -> Message:

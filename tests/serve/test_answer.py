@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from residency.serve import answer
+from tests.serve.reading import collect
 
 EXTRAS = {"id": "engine", "model": "engine", "timings": {"predicted_ms": 3.0}, "__verbose": {}}
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
@@ -22,7 +23,7 @@ async def each(chunks: list[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
 
 
 def collected(*chunks: dict[str, Any]) -> answer.Answer:
-    return asyncio.run(answer.collect(each(list(chunks))))
+    return asyncio.run(collect(each(list(chunks))))
 
 
 def test_chunks_amount_to_one_answer() -> None:

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 from residency.config import ServedModel, ServeSettings
 from residency.engines.client import EngineClient
 from residency.errors import EngineTimeout
-from residency.serve.answer import Answer, collect
+from residency.serve.answer import Answer
 from residency.serve.asked import Caller, Wishes
 from residency.serve.deadline import Limits, deadline, limits
 from residency.serve.guards import Rules, guard
 from residency.serve.notes import Notes
 from tests.fakes.engine import FakeEngine
+from tests.serve.reading import collect
 
 
 def part(delta: dict[str, Any], *, index: int = 0, finish: str | None = None, **more: Any) -> Any:

@@ -141,7 +141,7 @@ def test_how_sure_an_answer_was_is_recorded_where_it_was_asked() -> None:
     for token, logprob in (("jo@", -1.0), ("example.org", -3.0)):
         content = [{"token": token, "logprob": logprob}]
         part = {"index": 0, "delta": {"content": token}, "logprobs": {"content": content}}
-        visit.add({"choices": [part]})
+        visit.answer.add({"choices": [part]})
     recorded = visit.exchange()
     assert recorded is not None
     assert recorded.tags["confidence"] == pytest.approx(math.exp(-2.0), abs=1e-6)

@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from residency.config import ServedModel
-from residency.serve.answer import Answer, collect
+from residency.serve.answer import Answer
 from residency.serve.asked import Asked
 from residency.serve.guards import RETRIES, Rules, guard, retry_for, rules_for, spoiled
 from residency.serve.notes import Notes
+from tests.serve.reading import collect
 
 USAGE = {"prompt_tokens": 5, "completion_tokens": 9, "total_tokens": 14}
 LOOP = "I pat the cat. " * 60

@@ -125,7 +125,7 @@ def test_who_leaves_early_has_used_what_was_written(serving: Serving) -> None:
     for _ in range(30):
         next(stream)
     stream.close()
-    assert eventually(lambda: served.gateway._at_work == 0)
+    assert eventually(lambda: served.gateway.at_work == 0)
     raw = served.gateway.rate_headers(Caller(name="kim", tokens=120))
     assert 120 - int(raw["x-ratelimit-remaining-tokens"]) >= 20
 

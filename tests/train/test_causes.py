@@ -71,6 +71,7 @@ def test_refusals_in_both_languages() -> None:
             "门诊时间是周一到周六上午八点到下午六点，周日休息，夜间请打电" * 3,
         ),
         ('{"department": "lab"}', '{"department": "la'),
+        ("[ H3=0] % 2", '["lab", "war'),  # what only looks like JSON, and what is
     ],
 )
 def test_cut_answers(whole: str, cut: str) -> None:

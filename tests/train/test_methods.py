@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from residency.errors import SettingsError
 from residency.models import folder
 from residency.models.base import BaseModel
 from residency.train import weights
-from residency.train.plan import make_plan
+from residency.train.plan import Plan, make_plan
 from tests import specialist
 from tests.train import runs
 
@@ -47,18 +48,34 @@ def test_an_adapter_learns(tmp_path: Path, tiny: Path, dataset: Path, method: st
     assert (adapter / "fingerprint.json").exists()
 
 
-def test_weights_in_four_bits_still_give_gradients_after_an_evaluation(tiny: Path) -> None:
-    """bitsandbytes packs them anew to evaluate, on some processors, and then has no gradients."""
-    import torch
-
-    plan = make_plan(
+@pytest.fixture(scope="module")
+def in_four_bits() -> Plan:
+    return make_plan(
         TrainSettings(method="qlora", rank=4),
         parameters=10**6,
         lengths=[20] * 8,
         hardware=hardware.read(),
     )
+
+
+def test_weights_in_four_bits_keep_no_file_mapped(
+    tmp_path: Path, tiny: Path, in_four_bits: Plan
+) -> None:
+    own = Path(shutil.copytree(tiny, tmp_path / "own"))
+    model = weights.load(own, in_four_bits)
+    assert str(own) not in Path("/proc/self/maps").read_text()
+    assert model.get_output_embeddings().weight.std() > 0
+
+
+def test_weights_in_four_bits_still_give_gradients_after_an_evaluation(
+    tiny: Path, in_four_bits: Plan
+) -> None:
+    """bitsandbytes packs them anew to evaluate, on some processors, and then has no gradients."""
+    import torch
+
     torch.manual_seed(1)
-    model = weights.with_adapter(weights.load(tiny, plan), plan, TrainSettings())
+    model = weights.load(tiny, in_four_bits)
+    model = weights.with_adapter(model, in_four_bits, TrainSettings())
     ids = torch.arange(40)[None]
 
     def gradients() -> list[Any]:

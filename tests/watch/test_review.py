@@ -89,7 +89,7 @@ def test_a_file_is_filled_in_and_read_again(tmp_path: Path) -> None:
     assert (label.exchange, label.source, label.rating, label.correction) == (
         "req_000002", "review", "down", "不",
     )  # fmt: skip
-    with pytest.raises(InputError, match="1 labels in it were not read in yet"):
+    with pytest.raises(InputError, match="not read in yet: 1"):
         review.write(path, cases, {})
     assert written(path)[0]["correction"] == " 不 "
     review.write(path, cases[1:], opinions([label]))

@@ -66,6 +66,14 @@ def test_every_line_fits(name: str, columns: int) -> None:
     assert all(line.isprintable() for line in lines)
 
 
+@pytest.mark.parametrize("name", ["desk", "clinic-desk"])
+def test_figures_stand_under_their_heads(name: str) -> None:
+    lines = top.frame(observed(name).snapshot(), 80)
+    heads = next(line for line in lines if line.endswith("here"))
+    rows = [line for line in lines if line.endswith("100%")]
+    assert len(rows) == 5 and {len(row) for row in rows} == {len(heads)}
+
+
 def test_the_use_of_processors_is_told_between_two_looks() -> None:
     one = observed("desk", ENGINE, at=1000.0).snapshot()
     later = dataclasses.replace(ENGINE, cpu=13.0)

@@ -13,26 +13,11 @@ def main() -> None:
     """Move language-model work from an API onto a small model that you train, own and run."""
 
 
-@main.group()
-def data() -> None:
-    """The data set: build it, check a file, see what is learnt."""
-
-
-@main.group()
-def release() -> None:
-    """What the gate has let out."""
-
-
-@main.group()
-def keys() -> None:
-    """The keys of the endpoint: who may ask it, and how much."""
-
-
-@main.group()
-def traffic() -> None:
-    """The record of what was asked and answered."""
-
-
-@main.group()
-def watch() -> None:
-    """Whether what is served is still good."""
+for _name, _help in {
+    "data": "The data set: build it, check a file, see what is learnt.",
+    "release": "What the gate has let out.",
+    "keys": "The keys of the endpoint: who may ask it, and how much.",
+    "traffic": "The record of what was asked and answered.",
+    "watch": "Whether what is served is still good.",
+}.items():
+    main.add_command(click.Group(_name, help=_help))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import sys
 import traceback
@@ -14,8 +13,20 @@ from typing import Any
 
 import click
 
+from residency.cli.root import main
 from residency.errors import ResidencyError
 from residency.progress import say
+
+_OF_ALL = (
+    click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout."),
+    click.option(
+        "--workspace",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=".",
+        show_default=True,
+        help="Folder with residency.toml.",
+    ),
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,43 +52,29 @@ def _fail(message: str, hint: str, code: int, as_json: bool) -> None:
     sys.exit(code)
 
 
-def verb(
-    group: click.Group, name: str, target: str, *params: Callable[..., Any]
-) -> Callable[[Callable[..., None]], click.Command]:
-    """Register a verb that calls `target` (`module.function` in `residency.verbs`).
-
-    The decorated function only carries the help text; `params` are its click options.
-    """
+def verb(path: str, target: str, help: str, *params: Callable[..., Any], **fixed: Any) -> None:
+    """Register the verb `path` ("data build" is `build` of the group `data`), which calls `target`
+    (`module.function` in `residency.verbs`) with the values of its click options `params`, and with
+    those that are `fixed`."""
     module, function = target.split(".")
+    *groups, name = path.split()
 
-    def register(described: Callable[..., None]) -> click.Command:
-        def body(as_json: bool, workspace: Path, **values: Any) -> None:
-            try:
-                _call(module, function, as_json, {"workspace": workspace, **values})
-            except ResidencyError as error:
-                _fail(error.message, error.hint, error.exit_code, as_json)
-            except KeyboardInterrupt:
-                _fail("interrupted", "run it again: what was done is kept", 130, as_json)
-            except BrokenPipeError:
-                sys.exit(1)
-            except Exception:
-                say(traceback.format_exc())
-                _fail("a fault of ours", "please report it with the lines above", 1, as_json)
+    def body(as_json: bool, workspace: Path, **values: Any) -> None:
+        try:
+            _call(module, function, as_json, {"workspace": workspace, **fixed, **values})
+        except ResidencyError as error:
+            _fail(error.message, error.hint, error.exit_code, as_json)
+        except KeyboardInterrupt:
+            _fail("interrupted", "run it again: what was done is kept", 130, as_json)
+        except BrokenPipeError:
+            sys.exit(1)
+        except Exception:
+            say(traceback.format_exc())
+            _fail("a fault of ours", "please report it with the lines above", 1, as_json)
 
-        wrapped = functools.update_wrapper(body, described)
-        decorated = click.option(
-            "--json", "as_json", is_flag=True, help="One JSON object on stdout."
-        )(
-            click.option(
-                "--workspace",
-                type=click.Path(file_okay=False, path_type=Path),
-                default=".",
-                show_default=True,
-                help="Folder with residency.toml.",
-            )(wrapped)
-        )
-        for param in reversed(params):
-            decorated = param(decorated)
-        return group.command(name)(decorated)
-
-    return register
+    decorated: Callable[..., Any] = body
+    for param in reversed((*params, *_OF_ALL)):
+        decorated = param(decorated)
+    group = main.commands[groups[0]] if groups else main
+    assert isinstance(group, click.Group)
+    group.command(name, help=help)(decorated)

@@ -5,13 +5,12 @@ Sampled answers that agree are right more often (Wang et al. 2023, self-consiste
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from residency.near_duplicates import normalised
+from residency.near_duplicates import canonical
 from residency.types import Message
 
 _TASK = """You check an answer to a conversation before somebody learns from it. It must answer \
@@ -41,17 +40,10 @@ def most_given(texts: Sequence[str]) -> Agreed:
 
     JSON is compared as a value, other text without case and white space.
     """
-    counts = Counter(_value(text) for text in texts)
+    counts = Counter(map(canonical, texts))
     value, count = counts.most_common(1)[0]
-    first = next(text for text in texts if _value(text) == value)
+    first = next(text for text in texts if canonical(text) == value)
     return Agreed(text=first.strip(), share=count / len(texts))
-
-
-def _value(text: str) -> str:
-    try:
-        return json.dumps(json.loads(text), sort_keys=True, ensure_ascii=False)
-    except ValueError:
-        return normalised(text)
 
 
 def judge_task(prompt: Sequence[Message], answer: str) -> tuple[Message, ...]:

@@ -21,13 +21,11 @@ def alternatives(facts: Facts, prices: Prices) -> Iterator[Alternative]:
     yield from _evidence(facts)
     for factor, words in ((2, "twice"), (0.5, "half"), (10, "10 times"), (0.1, "a tenth of")):
         yield "volume", "as it is", f"{words} the calls", _volume(facts, factor)
-    if facts.team_hours is None or facts.team_hours >= least_hours(prices):
-        now = "not stated" if facts.team_hours is None else f"{facts.team_hours:g} a month"
-        yield "team hours", now, "none", replace(facts, team_hours=0.0)
-    else:
-        then = f"{least_hours(prices):g} a month"
-        now = f"{facts.team_hours:g} a month"
-        yield "team hours", now, then, replace(facts, team_hours=least_hours(prices))
+    hours, least = facts.team_hours, least_hours(prices)
+    now = "not stated" if hours is None else f"{hours:g} a month"
+    enough = hours is None or hours >= least
+    then = "none" if enough else f"{least:g} a month"
+    yield "team hours", now, then, replace(facts, team_hours=0.0 if enough else least)
 
 
 def _constraints(facts: Facts) -> Iterator[Alternative]:
@@ -49,16 +47,10 @@ def _evidence(facts: Facts) -> Iterator[Alternative]:
     bar = facts.quality
     if bar is not None and bar > 0.01:
         now = "not measured" if facts.reached is None else f"{facts.reached:.0%}"
-        if facts.reached is None or facts.reached >= bar:
-            below = replace(facts, reached=bar - 0.01)
-            yield "quality that a specialist reaches", now, f"under {bar:.0%}", below
-        else:
-            yield (
-                "quality that a specialist reaches",
-                now,
-                f"{bar:.0%}",
-                replace(facts, reached=bar),
-            )
+        good = facts.reached is None or facts.reached >= bar
+        changed = replace(facts, reached=bar - 0.01 if good else bar)
+        then = f"under {bar:.0%}" if good else f"{bar:.0%}"
+        yield "quality that a specialist reaches", now, then, changed
     if any(load.examples < EXAMPLES[load.task][0] for load in facts.loads):
         yield "examples", "as they are", "enough for each category", _enough(facts)
     else:

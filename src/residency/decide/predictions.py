@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
-
 from residency.decide.decision import Decision
 from residency.decide.facts import Facts
-from residency.errors import InputError, StorageError
-from residency.store import storage_errors, write_atomic
+from residency.errors import InputError
+from residency.store import read_as, write_atomic
 from residency.types import to_json
 
 LATEST, FOLDER = "decision.json", "decisions"
@@ -56,14 +54,8 @@ def last_before(reports: Path, time: float) -> Kept:
             f"the traffic report begins on {first:%Y-%m-%d}, before there was a decision",
             hint=f"report on the calls since: residency traffic report --since {day:%Y-%m-%d}",
         )
-    try:
-        with storage_errors(before[-1]):
-            return TypeAdapter(Kept).validate_json(before[-1].read_bytes())
-    except ValidationError as error:
-        raise StorageError(
-            f"{before[-1]}: damaged, or of another version ({error.error_count()} faults)",
-            hint="move it out of the folder, and the decision before it is compared",
-        ) from error
+    hint = "move it out of the folder, and the decision before it is compared"
+    return read_as(Kept, before[-1], "or of another version", hint=hint)
 
 
 def _stem(created: str) -> str:

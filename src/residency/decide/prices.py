@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from datetime import date
 from importlib.resources import files
@@ -12,8 +11,8 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from residency.config import Section
-from residency.errors import InputError, StorageError
-from residency.strict import strict
+from residency.errors import InputError
+from residency.strict import nearest, strict, strict_file
 
 
 def _ordered(ends: tuple[float, float]) -> tuple[float, float]:
@@ -132,9 +131,8 @@ def named(table: Mapping[str, _Value], name: str, kind: str) -> _Value:
     """The entry `name` of `table`. Raises `InputError` with the nearest match."""
     if name in table:
         return table[name]
-    near = difflib.get_close_matches(name, table, n=1, cutoff=0.4)
-    known = f"did you mean {near[0]}?" if near else f"known: {', '.join(table)}"
-    raise InputError(f"unknown {kind} {name!r}", hint=known)
+    hint = nearest(name, table, words="known", cutoff=0.4)
+    raise InputError(f"unknown {kind} {name!r}", hint=hint)
 
 
 def load(path: Path | None = None) -> Prices:
@@ -142,9 +140,7 @@ def load(path: Path | None = None) -> Prices:
 
     Raises `SettingsError` with file, line and nearest match, and `StorageError`.
     """
-    place = path or files("residency.decide") / "prices.toml"
-    try:
-        text = place.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise StorageError(f"{path}: cannot be read: {error}", hint="check the path") from None
-    return strict(Prices, text, path.name if path else "prices.toml")
+    if path:
+        return strict_file(Prices, path, place=path.name)
+    text = (files("residency.decide") / "prices.toml").read_text(encoding="utf-8")
+    return strict(Prices, text, "prices.toml")

@@ -102,8 +102,8 @@ def host(make: Callable[[dict[str, Any]], Server]) -> NoReturn:
     except (RuntimeError, OSError, ImportError, ResidencyError) as error:
         _say(out, {"error": str(error)})
         os._exit(1)
+    die_with_parent(0)  # before the answer, upon which the thread that started us may end
     _say(out, {"url": server.url})
-    die_with_parent(0)
     _watch(parent, server)
 
 

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import get_args
 
 from residency import hardware
-from residency.config import DEFAULT_BASE, Level
+from residency.config import DEFAULT_BASE
 from residency.engines.environments import LLAMA_CPP, python
 from residency.models import carried
+from residency.types import Level
 
 TOOLS = ("llama-server", "llama-quantize", "llama-imatrix", "llama-perplexity", "llama-bench")
 OPTIONS = (

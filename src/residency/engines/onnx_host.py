@@ -51,7 +51,7 @@ class Endpoints:
         }
         routes = [Route(path, self._opened(ask), methods=["POST"]) for path, ask in asked.items()]
         routes += [Route("/health", self._health), Route("/props", self._opened(self._props))]
-        failed = {HTTPException: _failed, ModelError: _refused}
+        failed = {HTTPException: _failed, ModelError: _refused, RuntimeError: _broken}
         return Starlette(routes=routes, exception_handlers=failed)
 
     def _opened(self, ask: Any) -> Any:
@@ -165,6 +165,11 @@ async def _failed(_: Request, error: Any) -> Response:
 
 async def _refused(_: Request, error: Any) -> Response:
     return _error(400, error.message)
+
+
+async def _broken(_: Request, error: Any) -> Response:
+    """What onnxruntime raises, and we for a model that computes NaN."""
+    return _error(500, str(error))
 
 
 class _Inside:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from residency.engines.environments import GPTQ, python
+from residency.engines.hosted import SPIN_COUNT
 from residency.errors import ModelError
 from residency.fingerprint import TOP, Fingerprint, make_place
 from residency.models.chat import render
@@ -74,7 +75,12 @@ def make(
         done = subprocess.run(
             [str(interpreter), "-P", str(MAIN), str(asked)],
             cwd=scratch,
-            env={"HF_HUB_OFFLINE": "1", "HF_HOME": scratch, "HOME": scratch},
+            env={
+                "HF_HUB_OFFLINE": "1",
+                "HF_HOME": scratch,
+                "HOME": scratch,
+                "GOMP_SPINCOUNT": SPIN_COUNT,
+            },
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

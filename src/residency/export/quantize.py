@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from residency.config import Level
 from residency.errors import ModelError
 from residency.export.imatrix import Imatrix
 from residency.hardware import usable_cores
 from residency.models.tensor_types import Choice, Mix, Tensor, choose_types
 from residency.progress import Progress
+from residency.types import Level
 
 if TYPE_CHECKING:
     from gguf import GGUFReader

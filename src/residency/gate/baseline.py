@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from residency.config import Endpoint
@@ -90,6 +90,22 @@ def prompt_key(prompt: Sequence[Message]) -> tuple[tuple[str, str], ...]:
     return tuple((m.role, fold(str(m.content))) for m in prompt if m.role != "system")
 
 
+def gather(
+    recorded: Mapping[int, Answer],
+    api: Endpoint | None,
+    cases: Sequence[Conversation],
+    max_tokens: int,
+    folder: Path,
+) -> Baseline:
+    """The recorded answers, by the numbers of their cases, and for the other cases those of the
+    live endpoint, if there is one. See `ask_api`."""
+    if api is None:
+        return Baseline(answers=recorded)
+    rest = {n: case for n, case in enumerate(cases) if n not in recorded}
+    live = ask_api(api, rest, max_tokens, folder)
+    return replace(live, answers=dict(sorted({**recorded, **live.answers}.items())))
+
+
 def ask_api(
     api: Endpoint, cases: Mapping[int, Conversation], max_tokens: int, folder: Path
 ) -> Baseline:
@@ -99,6 +115,7 @@ def ask_api(
     where our key or the model is refused.
     """
     file = folder / f"api-{sha256_text(api.url + api.model)[:8]}.jsonl"
+    folder.mkdir(parents=True, exist_ok=True)
     before = kept(file)
     known = {answer.source for answer in before.answers}
     rest = {n: case for n, case in cases.items() if case.source not in known}

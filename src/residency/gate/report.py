@@ -136,10 +136,6 @@ def _cut(text: str) -> str:
     return text if more <= 0 else f"{text[:EXAMPLE_CHARACTERS]}… ({more} more characters)"
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}%"
-
-
 def _number(value: float) -> str:
     return f"{value:.3f}"
 
@@ -152,4 +148,4 @@ def _seconds(value: float) -> str:
     return f"{1000 * value:,.0f} ms" if value < 10 else f"{value:,.1f} s"
 
 
-FILTERS = {"percent": _percent, "size": _size, "seconds": _seconds, "number": _number}
+FILTERS = {"size": _size, "seconds": _seconds, "number": _number}

@@ -14,7 +14,7 @@ import json
 import math
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from residency import fingerprint
@@ -22,9 +22,8 @@ from residency.builds import read_build
 from residency.config import EngineSettings, GateSettings
 from residency.conversations import SPLITS, read_conversations
 from residency.errors import DataError, StorageError
-from residency.gate.answers import Answer
 from residency.gate.asking import Task, ask_all
-from residency.gate.baseline import Baseline, ask_api
+from residency.gate.baseline import Baseline
 from residency.gate.result import figures, write
 from residency.gate.rules import Rules
 from residency.gate.score import Kind, task_kind
@@ -41,8 +40,8 @@ class Inputs:
     """What the gate judges.
 
     `builds` in the order of the report: `base-f16` (the base model), `f16`, then the others.
-    `name` is the specialist's, `base` the base model's. `recorded` has the API's answers by the
-    number of their case (see `baseline.match`); a scorer is looked for in `workspace`.
+    `name` is the specialist's, `base` the base model's. `api` has the API's answers (see
+    `baseline.gather`); a scorer is looked for in `workspace`.
     """
 
     dataset: Artifact
@@ -51,7 +50,7 @@ class Inputs:
     base: str
     engine: EngineSettings
     workspace: Path = Path()
-    recorded: Mapping[int, Answer] = field(default_factory=dict)
+    api: Baseline = field(default_factory=Baseline)
 
 
 def run(inputs: Inputs, settings: GateSettings, out: Draft) -> Record:
@@ -75,14 +74,14 @@ def run(inputs: Inputs, settings: GateSettings, out: Draft) -> Record:
         workspace=inputs.workspace,
     )
     found = ask_all(settings, task)
-    api = _baseline(inputs.recorded, settings, task)
-    result = weigh(kind, settings, task, found, api)
+    result = weigh(kind, settings, task, found, inputs.api)
     say(result.outcome.headline)
     about = {"name": inputs.name, "base": inputs.base, "max_tokens": limit}
     whole = figures(result, about)
     folder = write(out.path / "verdict", result, whole, inputs.engine.model_dump())
     record = out.finish({"verdict": (folder, "verdict")}, whole)
-    shutil.rmtree(task.folder)
+    if not inputs.api.failures:  # else it will be run again, for the API's other answers
+        shutil.rmtree(task.folder)
     return record
 
 
@@ -119,12 +118,3 @@ def answers_folder(inputs: Inputs, limit: int, draft: Path) -> Path:
     digests = {name: one.digest for name, one in inputs.builds.items()}
     asked = [inputs.dataset.digest, digests, limit, inputs.engine.model_dump()]
     return draft.with_name(f"gate-answers-{sha256_text(to_json(asked))[:16]}")
-
-
-def _baseline(recorded: Mapping[int, Answer], settings: GateSettings, task: Task) -> Baseline:
-    """The API's answers: the recorded ones and, for the other cases, those of the live endpoint."""
-    if settings.api is None:
-        return Baseline(answers=recorded)
-    rest = {n: case for n, case in enumerate(task.cases) if n not in recorded}
-    live = ask_api(settings.api, rest, task.limit, task.folder)
-    return replace(live, answers=dict(sorted({**recorded, **live.answers}.items())))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from residency.models import carried, folder, hub
 from residency.models.cache import build_once, cached_digest, home
 from residency.models.gguf_file import DEQUANTIZER, dequantize, read_header
 from residency.models.own_tokenizer import BYTES, write_tokenizer
+from residency.strict import nearest
 
 __all__ = ["BaseModel", "from_nothing", "home", "resolve"]
 
@@ -37,11 +37,7 @@ def from_nothing() -> BaseModel:
     """What stands for the base model where there is none: it has no weights, and a tokenizer that
     knows bytes alone, until training learns one."""
     place = home() / "models" / f"nothing-{BYTES}"
-
-    def make(draft: Path) -> None:
-        write_tokenizer((), BYTES, draft)
-
-    build_once(place, make)
+    build_once(place, lambda draft: write_tokenizer((), BYTES, draft))
     return BaseModel(
         name="scratch",
         path=place,
@@ -52,12 +48,14 @@ def from_nothing() -> BaseModel:
     )
 
 
-def resolve(name: str) -> BaseModel:
+def resolve(name: str, workspace: Path | None = None) -> BaseModel:
     """The base model that `name` means, fetched first if it is not on this machine.
 
-    Tried in this order: a carried model, a path, a name on the hub.
+    Tried in this order: a path in `workspace`, a carried model, a path, a name on the hub.
     Raises `ModelError` for a model that cannot be used and `MissingError` when it cannot be got.
     """
+    if workspace and (workspace / name).exists():
+        name = str(workspace / name)
     if name in carried.MODELS:
         return _from_carried(name)
     path = Path(name).expanduser()
@@ -70,8 +68,7 @@ def resolve(name: str) -> BaseModel:
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         found = hub.fetch(name)
         return _from_folder(found.path, name, found.license, f"hub {name}@{found.commit}")
-    near = difflib.get_close_matches(name, carried.MODELS, n=1, cutoff=0.4)
-    known = f"did you mean {near[0]}?" if near else f"carried: {', '.join(carried.MODELS)}"
+    known = nearest(name, carried.MODELS, words="carried", cutoff=0.4)
     raise ModelError(
         f"unknown base model {name!r}",
         hint=f"{known}; else give a folder, a .gguf file, or OWNER/NAME on the hub",
@@ -96,7 +93,7 @@ def _from_gguf(path: Path) -> BaseModel:
 def _from_carried(name: str) -> BaseModel:
     model = carried.MODELS[name]
     place = _place(name, model.sha256)
-    build_once(place, lambda draft: carried.fill(model, draft))
+    build_once(place, lambda draft: carried.fill(name, draft))
     wheel = model.wheels[0]
     source = f"package {wheel.name} {wheel.version}, GGUF sha256 {model.sha256}"
     return _from_folder(place, name, wheel.license, source)

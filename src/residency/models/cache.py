@@ -11,16 +11,15 @@ RESIDENCY_HOME/
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from residency.store import (
-    digest_tree,
-    sha256_file,
+    digest_of,
+    locked,
     sha256_text,
     storage_errors,
     sync_tree,
@@ -34,7 +33,7 @@ def home() -> Path:
     return Path(named).expanduser() if named else Path.home() / ".cache" / "residency"
 
 
-def build_once(place: Path, make: Callable[[Path], None]) -> Path:
+def build_once(place: Path, make: Callable[[Path], object]) -> Path:
     """The folder `place`; if it is not there, `make(draft)` fills it first.
 
     It is there whole or not at all, also after `kill -9`. A second process waits for the first.
@@ -42,7 +41,7 @@ def build_once(place: Path, make: Callable[[Path], None]) -> Path:
     """
     if place.is_dir():
         return place
-    with storage_errors(place), _locked(place):
+    with storage_errors(place), locked(place.with_name(f".{place.name}.lock")):
         if place.is_dir():
             return place
         for left in place.parent.glob(f".{place.name}.*.draft"):
@@ -59,17 +58,6 @@ def build_once(place: Path, make: Callable[[Path], None]) -> Path:
     return place
 
 
-@contextlib.contextmanager
-def _locked(place: Path) -> Iterator[None]:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(place.with_name(f".{place.name}.lock"), os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
 def cached_digest(path: Path) -> str:
     """SHA-256 of a file, or `store.digest_tree` of a folder, computed once.
 
@@ -83,6 +71,6 @@ def cached_digest(path: Path) -> str:
         known = json.loads(note.read_text(encoding="utf-8"))
         if known["files"] == seen:
             return str(known["digest"])
-    digest = sha256_file(path) if path.is_file() else digest_tree(path)
+    digest = digest_of(path)
     write_atomic(note, json.dumps({"path": str(path), "files": seen, "digest": digest}))
     return digest

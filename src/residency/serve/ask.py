@@ -38,22 +38,25 @@ def ask(
 
 def models(url: str) -> list[str]:
     """The names of the models that `url` serves. Raises as `ask` does."""
-    with _request(url, "GET", "/v1/models", seconds=LOOK_SECONDS) as response:
-        try:
-            return [one["id"] for one in json.load(response)["data"]]
-        except (ValueError, KeyError, TypeError):
-            raise EngineError(f"what answers at {url} does not speak OpenAI's API") from None
+    try:
+        return [one["id"] for one in _seen(url, "/v1/models")["data"]]
+    except (ValueError, KeyError, TypeError):
+        raise EngineError(f"what answers at {url} does not speak OpenAI's API") from None
 
 
 def snapshot(url: str) -> dict[str, Any]:
     """What the gateway at `url` tells of itself (`watch.observer.Observer.snapshot`). Raises as
     `ask` does."""
-    with _request(url, "GET", "/v1/residency/watch", seconds=LOOK_SECONDS) as response:
-        try:
-            found: dict[str, Any] = json.load(response)
-            return {**found, "windows": found["windows"]}
-        except (ValueError, KeyError, TypeError):
-            raise EngineError(f"what answers at {url} is no gateway of residency") from None
+    try:
+        found = _seen(url, "/v1/residency/watch")
+        return {**found, "windows": found["windows"]}
+    except (ValueError, KeyError, TypeError):
+        raise EngineError(f"what answers at {url} is no gateway of residency") from None
+
+
+def _seen(url: str, path: str) -> Any:
+    with _request(url, "GET", path, seconds=LOOK_SECONDS) as response:
+        return json.load(response)
 
 
 @contextlib.contextmanager

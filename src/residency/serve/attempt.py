@@ -101,7 +101,7 @@ class Attempt:
             async for chunk in chunks:
                 if not self.reply.started:
                     await self.reply.open_stream(writer)
-                self.visit.add(chunk)
+                self.visit.answer.add(chunk)
                 await self.reply.event(writer.chunk(chunk))
         await self.reply.close_stream(writer.last(self.visit.notes.facts()))
 
@@ -112,7 +112,7 @@ class Attempt:
         while changed is not None:
             async with self._asking(asked, station, changed) as chunks:
                 async for chunk in chunks:
-                    self.visit.add(chunk)
+                    self.visit.answer.add(chunk)
             if not spoiled(notes):
                 return
             changed = retry_for(notes, steps)

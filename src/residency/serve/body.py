@@ -6,7 +6,7 @@ import asyncio
 
 from starlette.requests import Request
 
-from residency.serve.errors import RequestError
+from residency.serve.errors import RequestError, stalled
 
 BODY_SECONDS = 30.0
 """How long a client may take to send its request."""
@@ -36,12 +36,7 @@ class Bodies:
                     self._room -= len(part)
                     self._check_length(len(body))
                     if self._room < 0 and len(body) > SMALL:
-                        raise RequestError(
-                            "too many large bodies are on their way",
-                            status=503,
-                            code="overloaded",
-                            headers={"retry-after": "5"},
-                        )
+                        raise stalled("too many large bodies are on their way", "overloaded")
         except TimeoutError:
             raise RequestError(
                 f"the body was not here after {BODY_SECONDS:g} s",

@@ -45,6 +45,11 @@ class RequestError(InputError):
         self.headers = headers or {}
 
 
+def stalled(message: str, code: str = "record_stalled") -> RequestError:
+    """What the gateway cannot do now, and can in a few seconds."""
+    return RequestError(message, status=503, code=code, headers={"retry-after": "5"})
+
+
 class ClosingError(ResidencyError):
     """The gateway is shutting down and takes no more work."""
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from residency.serve.errors import RequestError
+from residency.serve.errors import stalled
 from residency.traffic.feedback import Feedback
 from residency.traffic.store import TrafficStore
 from residency.traffic.writer import Recorder
@@ -51,12 +51,7 @@ class FeedbackBook:
         mark, end = recorder.offered, time.monotonic() + WRITTEN_SECONDS
         while recorder.written < mark:
             if time.monotonic() > end:
-                raise RequestError(
-                    "the record of the answer is not written yet",
-                    status=503,
-                    code="record_stalled",
-                    headers={"retry-after": "5"},
-                )
+                raise stalled("the record of the answer is not written yet")
             await asyncio.sleep(_LOOK_AGAIN_SECONDS)
 
     async def _beside(self, work: Callable[[], T]) -> T:

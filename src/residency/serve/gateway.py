@@ -17,7 +17,7 @@ from residency.serve.asked import ANYONE, Asked, Caller, Wishes
 from residency.serve.body import Bodies
 from residency.serve.breaker import Breaker
 from residency.serve.deadline import limits
-from residency.serve.errors import ClosingError, RequestError
+from residency.serve.errors import ClosingError, RequestError, stalled
 from residency.serve.feedback_book import FeedbackBook
 from residency.serve.fleet import Fleet
 from residency.serve.keys import KeyRing
@@ -31,6 +31,7 @@ from residency.traffic import pii
 from residency.traffic.mask import texts
 from residency.traffic.writer import Recorder
 from residency.watch.observer import Observer
+from residency.watch.samples import Budget
 
 REMOTE_SLOTS = 64
 """Requests that an API elsewhere may have at work at once."""
@@ -56,8 +57,8 @@ class Books:
 
 
 class Gateway:
-    """Belongs to one event loop. Once `draining`, new work is refused; `closing` ends what is still
-    at work."""
+    """Belongs to one event loop. `at_work` counts the requests that are being answered. Once
+    `draining`, new work is refused; `closing` ends what is still at work."""
 
     def __init__(
         self,
@@ -82,26 +83,21 @@ class Gateway:
         self._limits = Limits()
         self._admissions: dict[str, Admission] = {}
         self._breakers: dict[str, Breaker] = {}
-        self._at_work = 0
+        self.at_work = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
     @contextlib.contextmanager
     def working(self) -> Iterator[None]:
         """Count one request as at work."""
-        self._at_work += 1
+        self.at_work += 1
         self._idle.clear()
         try:
             yield
         finally:
-            self._at_work -= 1
-            if not self._at_work:
+            self.at_work -= 1
+            if not self.at_work:
                 self._idle.set()
-
-    @property
-    def at_work(self) -> int:
-        """Requests that are being answered."""
-        return self._at_work
 
     def refuse_when_unable(self) -> None:
         """Raises `ClosingError` once we are draining, and `RequestError` (503) while exchanges can
@@ -109,12 +105,7 @@ class Gateway:
         if self.draining:
             raise ClosingError("the gateway is shutting down", hint="ask another, or ask later")
         if self.books.recorder and self.books.recorder.full:
-            raise RequestError(
-                "the traffic store cannot be written, and no more can be kept in memory",
-                status=503,
-                code="record_stalled",
-                headers={"retry-after": "5"},
-            )
+            raise stalled("the traffic store cannot be written, and no more can be kept in memory")
 
     async def drain(self, seconds: float) -> None:
         """Take no more work; wait up to `seconds`, or until `closing` is set, for what is at work;
@@ -177,17 +168,17 @@ class Gateway:
             personal = functools.partial(bool, found)
         now = asyncio.get_running_loop().time()
         down = {n: "it kept failing" for n, b in self._breakers.items() if not b.permits(now)}
-        known = routing.Known(
-            down=down | self.fleet.down(), left=self._money_left(), sealed=self._sealed
-        )
+        left = {name: one.limit - one.spent for name, one in self.budgets().items()}
+        known = routing.Known(down=down | self.fleet.down(), left=left, sealed=self._sealed)
         return routing.route(asked, caller, self.models, known, personal)
 
-    def _money_left(self) -> dict[str, float]:
+    def budgets(self) -> dict[str, Budget]:
+        """Of the models that have one."""
         ledger, now = self.books.ledger, time.time()
         if ledger is None:
             return {}
-        budgets = {n: m.budget for n, m in self.models.items() if m.budget is not None}
-        return {n: budget - ledger.spent(account(n), now) for n, budget in budgets.items()}
+        limits = {n: m.budget for n, m in self.models.items() if m.budget is not None}
+        return {n: Budget(spent=ledger.spent(account(n), now), limit=m) for n, m in limits.items()}
 
     def admission(self, model: str) -> Admission:
         """The queue before `model`."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from residency.serve.asked import Caller
@@ -21,8 +20,7 @@ WINDOW = 60.0
 MOST_CALLERS = 10_000
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Bucket:
+class Bucket(NamedTuple):
     """`level` of at most `limit` units at `time`; below 0 where more was used than was taken."""
 
     limit: int
@@ -37,7 +35,7 @@ class Bucket:
         """The bucket at `now`, in seconds. A clock that was set back fills nothing, and filling
         goes on from the new time."""
         gained = max(0.0, now - self.time) * self.limit / WINDOW
-        return replace(self, level=min(self.limit, self.level + gained), time=now)
+        return Bucket(limit=self.limit, level=min(self.limit, self.level + gained), time=now)
 
     def wait(self, amount: float) -> float:
         """Seconds until the level is `amount`."""
@@ -60,7 +58,7 @@ def take(state: Bucket, now: float, amount: float) -> Taken:
         return Taken(state, False, math.inf)
     if wait := state.wait(amount):
         return Taken(state, False, wait)
-    return Taken(replace(state, level=state.level - amount), True, 0.0)
+    return Taken(state._replace(level=state.level - amount), True, 0.0)
 
 
 class Limits:
@@ -88,7 +86,7 @@ class Limits:
         buckets = self._of(caller, now)
         if bucket := buckets.get("tokens"):
             level = min(bucket.limit, bucket.level + taken - used)
-            self._keep(caller, {**buckets, "tokens": replace(bucket, level=level)})
+            self._keep(caller, {**buckets, "tokens": bucket._replace(level=level)})
 
     def headers(self, caller: Caller, now: float) -> dict[str, str]:
         """OpenAI's headers for each limit that the caller has; `reset` is until it is full."""

@@ -10,12 +10,11 @@ from pathlib import Path
 from residency.errors import ResidencyError
 from residency.progress import say
 from residency.serve.gateway import Gateway
-from residency.serve.spending import account
 from residency.serve.station import Deployment
 from residency.watch import samples, told
 from residency.watch.alerts import Change, Grouping
 from residency.watch.notify import Notifier
-from residency.watch.samples import Budget, EngineSample, Sample
+from residency.watch.samples import EngineSample, Sample
 
 
 async def look(gateway: Gateway, folder: Path) -> Sample:
@@ -34,7 +33,7 @@ async def look(gateway: Gateway, folder: Path) -> Sample:
         gpus=gpus,
         at_work=gateway.at_work,
         waiting=recorder.waiting if recorder else 0,
-        budgets=_budgets(gateway),
+        budgets=gateway.budgets(),
     )
 
 
@@ -65,17 +64,6 @@ async def _engine(name: str, deployed: Deployment) -> EngineSample:
         busy=load.busy if load else None,
         cache=load.cache if load else None,
     )
-
-
-def _budgets(gateway: Gateway) -> dict[str, Budget]:
-    ledger, now = gateway.books.ledger, time.time()
-    limits = {name: one.budget for name, one in gateway.models.items() if one.budget is not None}
-    if ledger is None:
-        return {}
-    return {
-        name: Budget(spent=ledger.spent(account(name), now), limit=limit)
-        for name, limit in limits.items()
-    }
 
 
 async def watch(gateway: Gateway, folder: Path, notifier: Notifier) -> None:

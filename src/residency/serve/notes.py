@@ -29,12 +29,5 @@ class Notes:
 
     def facts(self) -> dict[str, Any]:
         """The fields that have something to say."""
-        every = {
-            "context": self.context,
-            "guards": self.guards,
-            "routes": self.routes,
-            "finish": self.finish,
-            "determinism": self.determinism,
-            "usage": self.usage,
-        }
-        return {name: value for name, value in every.items() if value}
+        told = ("context", "guards", "routes", "finish", "determinism", "usage")
+        return {name: value for name in told if (value := getattr(self, name))}

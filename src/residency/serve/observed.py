@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from time import monotonic
 
 from residency.config import ServedModel
-from residency.serve.notes import Notes
 from residency.serve.visit import Visit
-from residency.watch.finished import Finished, Route
+from residency.watch.finished import Finished, Route, made_to_fit
 
 
 def finished(visit: Visit, models: Mapping[str, ServedModel]) -> Finished | None:
@@ -36,7 +35,7 @@ def finished(visit: Visit, models: Mapping[str, ServedModel]) -> Finished | None
         build=visit.build,
         error=visit.error,
         guards=tuple(notes.guards),
-        context=_context(notes),
+        context=made_to_fit(notes.context),
         finish=notes.finish,
     )
 
@@ -45,11 +44,3 @@ def _route(target: str, models: Mapping[str, ServedModel]) -> Route:
     if not target:
         return "none"
     return "remote" if models[target].url else "local"
-
-
-def _context(notes: Notes) -> str:
-    """The one thing that was done to a conversation that was too long."""
-    receipt = notes.context or {}
-    if receipt.get("summarised_messages"):
-        return "summarised"
-    return "pruned" if receipt.get("dropped_messages") else ""

@@ -5,10 +5,9 @@ Ranges and defaults are those of OpenAI's API; null means not given.
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Self, TypeVar, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -25,6 +24,7 @@ from pydantic_core import PydanticCustomError
 from residency.config import ContextPolicy, Seconds
 from residency.serve.asked import Wishes
 from residency.serve.errors import RequestError
+from residency.strict import known_keys, nearest
 
 # llama.cpp's seeds are 32-bit, and the highest one means "random".
 HIGHEST_SEED = 2**32 - 2
@@ -143,6 +143,23 @@ class Request(Part):
         return self.model_dump(include=set(names), exclude_none=True)
 
 
+class HintedRequest(Request):
+    """What OpenAI's chat and responses have in common. From `safety_identifier` on, hints and
+    defaults that change no answer."""
+
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    parallel_tool_calls: bool | None = None
+    metadata: dict[str, str] | None = None
+    user: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    service_tier: Literal["auto", "default"] | None = None
+
+    @property
+    def subject(self) -> str:
+        return self.user or self.safety_identifier or ""
+
+
 class StreamOptions(Part):
     include_usage: bool = False
 
@@ -206,7 +223,8 @@ def _request_error(model: type[BaseModel], error: ValidationError) -> RequestErr
     if kind == "json_invalid":
         return RequestError(f"the body is not JSON: {problem['msg']}", code="invalid_json")
     if kind == "extra_forbidden":
-        message = f"unknown parameter {param or '(without a name)'}; {_nearest(model, loc)}"
+        hint = nearest(str(loc[-1])[:MAX_NAME], known_keys(model, loc[:-1]))
+        message = f"unknown parameter {param or '(without a name)'}; {hint}"
         return RequestError(message, code="unknown_parameter", param=param)
     if kind == "missing":
         return RequestError(f"{param} is missing", code="missing_required_parameter", param=param)
@@ -219,25 +237,3 @@ def _path(loc: tuple[int | str, ...]) -> str:
     parts = [p for p in loc if isinstance(p, int) or not p.startswith(":")]
     names = (f"[{p}]" if isinstance(p, int) else f".{p[:MAX_NAME]}" for p in parts)
     return "".join(names).lstrip(".")
-
-
-def _nearest(model: type[BaseModel], loc: tuple[int | str, ...]) -> str:
-    models = [model]
-    for part in loc[:-1]:
-        found = [one.model_fields[part] for one in models if part in one.model_fields]
-        models = [model for one in found for model in _models(one.annotation)] or models
-    offered = [
-        field.alias or name
-        for one in models
-        for name, field in one.model_fields.items()
-        if field.annotation is not type(None)
-    ]
-    known = sorted(set(offered))
-    near = difflib.get_close_matches(str(loc[-1])[:MAX_NAME], known, n=1)
-    return f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
-
-
-def _models(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for inner in get_args(annotation) for model in _models(inner)]

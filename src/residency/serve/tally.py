@@ -22,6 +22,7 @@ class Tally:
         self.open: set[int] = set()
         self._written: dict[int, int] = {}
         self._timed: set[int] = set()
+        self._timings: Mapping[str, Any] = {}
         self._asked = 0
         self._counted = 0
 
@@ -36,24 +37,24 @@ class Tally:
             index, delta = part["index"], part["delta"]
             self.open.add(index)
             if delta.get("content") or delta.get("tool_calls"):
-                self._written[index] = self._written.get(index, 0) + 1
                 if "predicted_n" in timings:
-                    self._time(index, timings)
+                    self._timings = timings
+                    self._timed.add(index)
+                    self._written[index] = timings["predicted_n"]
+                else:
+                    self._written[index] = self._written.get(index, 0) + 1
             if part.get("finish_reason"):
                 self.open.discard(index)
         if usage := chunk.get("usage"):
-            self._asked = usage.get("prompt_tokens", 0)
+            self._asked, self._timings = usage.get("prompt_tokens", 0), {}
             self._counted += usage.get("completion_tokens", 0)
-
-    def _time(self, index: int, timings: Mapping[str, Any]) -> None:
-        self._timed.add(index)
-        self._written[index] = timings["predicted_n"]
-        self._asked = timings.get("prompt_n", 0) + timings.get("cache_n", 0)
 
     def usage(self, notes: Notes) -> dict[str, int]:
         """What the engine has not counted; to be added to the usages that it sent."""
         if self._written.keys() - self._timed:
             notes.usage = "estimated"
+        if self._timings:
+            self._asked = self._timings.get("prompt_n", 0) + self._timings.get("cache_n", 0)
         written = max(0, sum(self._written.values()) - self._counted)
         return {
             "prompt_tokens": self._asked,

@@ -55,10 +55,6 @@ class Visit:
         """What the ids of the request and of its answer have in common."""
         return self.id.removeprefix(_PREFIX)
 
-    def add(self, chunk: Mapping[str, Any]) -> None:
-        """One more chunk of the answer, on its way out."""
-        self.answer.add(chunk)
-
     def ask_again(self) -> None:
         """Begin a new answer in place of the one so far."""
         if self.answer.choices:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from residency.errors import InputError
 from residency.store import sha256_text, storage_errors, write_atomic
+from residency.traffic.naming import free
 
 FILE_NAME = "categories.toml"
 _CENTRES = Path(".residency") / "categories.json"
@@ -59,7 +60,7 @@ def renamed(
         place: _Known(
             id=_new_id(centres[place], {one.id for one in known}),
             found=names[place],
-            name=_free(names[place], {one.name for one in known}),
+            name=free(names[place], {one.name for one in known}),
             centre=centres[place],
         )
         for place in range(len(names))
@@ -131,15 +132,6 @@ def _matched(
 def _new_id(centre: NDArray[np.float32], taken: set[str]) -> str:
     digest = sha256_text(centre.tobytes().hex())
     return next(digest[i : i + 8] for i in range(len(digest)) if digest[i : i + 8] not in taken)
-
-
-def _free(name: str, taken: set[str]) -> str:
-    """`name`, numbered where it is another's: else what is new would be merged with what was."""
-    number = 2
-    base = name
-    while name in taken:
-        name, number = f"{base} ({number})", number + 1
-    return name
 
 
 def _add(path: Path, new: Sequence[_Known]) -> None:

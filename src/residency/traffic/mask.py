@@ -49,13 +49,8 @@ def masked_text(text: str) -> str:
     return hidden
 
 
-def found(exchange: Exchange) -> Counter[str]:
-    """How many personal values `exchange` has, by kind; the same value counts once."""
-    return masked_and_found(exchange, b"")[1]
-
-
 def masked_and_found(exchange: Exchange, salt: bytes) -> tuple[Exchange, Counter[str]]:
-    """What `masked` and `found` give, for the time of one of them."""
+    """The same, with how many personal values there are by kind; the same value counts once."""
     mask = _Mask(exchange.subject, pseudonym(exchange.subject, salt))
     hidden = dataclasses.replace(
         exchange,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -96,10 +97,13 @@ def _unique(ranked: Sequence[str], places: dict[str, list[float]], taken: set[st
             name = " ".join(sorted(chosen, key=lambda word: (np.mean(places[word]), word)))
         if len(chosen) >= _WORDS and name not in taken:
             break
-    base, number = name, 2
-    while name in taken:
-        name, number = f"{base} ({number})", number + 1
-    return name
+    return free(name, taken)
+
+
+def free(name: str, taken: set[str]) -> str:
+    """`name`, numbered where it is another's: else two categories would be merged."""
+    numbered = (f"{name} ({number})" for number in itertools.count(2))
+    return next(one for one in itertools.chain([name], numbered) if one not in taken)
 
 
 def _overlap(one: str, other: str) -> bool:

@@ -18,16 +18,7 @@ CROSSED = 12
 
 def render(report: Mapping[str, Any]) -> str:
     """The page, from what traffic.json holds (`residency.traffic.report.Report`)."""
-    page = template(
-        "residency.traffic",
-        "report.html.j2",
-        percent=percent,
-        count=_count,
-        money=money,
-        seconds=seconds,
-        day=day,
-        points=points,
-    )
+    page = template("residency.traffic", "report.html.j2", seconds=seconds, day=day, points=points)
     return page.render(
         v=report, t=report["report"], limits=LIMITS, width=WIDTH, height=HEIGHT, head=_head
     )
@@ -42,18 +33,6 @@ def points(curve: Sequence[float]) -> str:
 
 def _head(counts: Mapping[str, Any], most: int = CROSSED) -> list[tuple[str, Any]]:
     return list(itertools.islice(counts.items(), most))
-
-
-def percent(share: float) -> str:
-    return f"{100 * share:.1f}%"
-
-
-def _count(number: float) -> str:
-    return f"{number:,.0f}"
-
-
-def money(amount: float) -> str:
-    return f"{amount:,.2f}" if amount >= 1 or not amount else f"{amount:.4g}"
 
 
 def seconds(value: float | None) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from residency.traffic.logs.values import mapping, objects
 from residency.types import Category, Exchange
 from residency.words import words
 
@@ -42,22 +43,16 @@ def application(exchange: Exchange) -> str:
 
 def answered(exchange: Exchange) -> str:
     """The answer's text, or its tool calls as JSON; empty where it has none."""
-    choice = next(_dicts((exchange.response or {}).get("choices")), {})
-    message = next(_dicts([choice.get("message")]), {})
+    choice = next(iter(objects((exchange.response or {}).get("choices"))), {})
+    message = mapping(choice.get("message"))
     if calls := message.get("tool_calls"):
-        functions = [one.get("function") for one in _dicts(calls)]
+        functions = [one.get("function") for one in objects(calls)]
         return _kept(json.dumps(functions, ensure_ascii=False, sort_keys=True))
     return _kept(_text(message.get("content") or choice.get("text")))
 
 
-def _messages(exchange: Exchange) -> list[Mapping[str, Any]]:
-    return list(_dicts(exchange.request.get("messages")))
-
-
-def _dicts(value: Any) -> Iterator[Mapping[str, Any]]:
-    """The objects in a list, as a logged body may hold anything."""
-    if isinstance(value, list):
-        yield from (one for one in value if isinstance(one, Mapping))
+def _messages(exchange: Exchange) -> list[dict[str, Any]]:
+    return objects(exchange.request.get("messages"))
 
 
 def _text(content: Any) -> str:
@@ -75,7 +70,7 @@ def _kept(text: str) -> str:
 def tags(exchange: Exchange) -> Iterator[tuple[str, str]]:
     """The log's own tags, and the `metadata` of the request as OpenAI's API has it."""
     for holder in (exchange.tags, exchange.request.get("metadata")):
-        for name, value in (holder if isinstance(holder, Mapping) else {}).items():
+        for name, value in mapping(holder).items():
             if isinstance(value, str | int) and not isinstance(value, bool) and value != "":
                 yield name, str(value)
 

@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from pydantic import TypeAdapter
 
 from residency.errors import InputError, StorageError
 from residency.progress import track
@@ -19,8 +20,9 @@ from residency.store import storage_errors, write_atomic
 from residency.traffic import page, vectors
 from residency.traffic.coverage import Comparison, Coverage, compare, coverage
 from residency.traffic.discovery import MOST, Discovery, Sample, discover
+from residency.traffic.logs.values import mapping
 from residency.traffic.profile import Tally, application, asked, script, tags
-from residency.types import Category, Exchange, TrafficReport, to_dict, to_json
+from residency.types import Exchange, TrafficReport, to_dict, to_json
 
 FOLDER, JSON_NAME, PAGE_NAME = "reports", "traffic.json", "traffic.html"
 FEWEST = 20
@@ -101,18 +103,12 @@ def load(workspace: Path) -> TrafficReport:
     try:
         with storage_errors(path):
             value = json.loads(path.read_text(encoding="utf-8"))["report"]
-        parts = {"total": _category(value["total"])}
-        categories = tuple(map(_category, value["categories"]))
-        return TrafficReport(**{**value, **parts, "categories": categories})
+        return TypeAdapter(TrafficReport).validate_python(value)
     except (ValueError, KeyError, TypeError) as error:
         raise StorageError(
             f"{path}: damaged, or of another version ({error})",
             hint="make it anew with: residency traffic report",
         ) from error
-
-
-def _category(value: Mapping[str, Any]) -> Category:
-    return Category(**{**value, "examples": tuple(value["examples"])})
 
 
 class _First:
@@ -207,7 +203,7 @@ class _Second:
         self._tallies.setdefault(name, Tally(name)).add(exchange, text, shown)
         self._total.add(exchange, "", shown)
         self._models[exchange.model] += 1
-        self._personal.update(set(_kinds(exchange)))
+        self._personal.update(mapping(exchange.tags.get("personal")).keys())
         if text:
             self._scripts[script(text) or "no letters"] += 1
         self._span = min(self._span[0], exchange.time), max(self._span[1], exchange.time)
@@ -249,8 +245,3 @@ class _Second:
             criterion=self._found.criterion if self._found else "",
             tried={str(k): v for k, v in self._found.tried.items()} if self._found else {},
         )
-
-
-def _kinds(exchange: Exchange) -> Iterator[str]:
-    found = exchange.tags.get("personal")
-    yield from found if isinstance(found, Mapping) else ()

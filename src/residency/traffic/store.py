@@ -7,6 +7,7 @@ because the disk is not waited for.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
@@ -15,6 +16,7 @@ from typing import Any
 
 from residency.config import TrafficSettings
 from residency.errors import InputError
+from residency.store import Store
 from residency.traffic import database, feedback
 from residency.traffic.feedback import Feedback
 from residency.traffic.mask import pseudonym
@@ -39,6 +41,11 @@ _BETWEEN = (
 def place(root: Path, settings: TrafficSettings) -> Path | str:
     """Where the store is that the settings ask for; `root` is the workspace's `.residency`."""
     return settings.store or root / FILE_NAME
+
+
+def opened(workspace: Path, settings: TrafficSettings) -> contextlib.closing[TrafficStore]:
+    """The store of a workspace, for a `with` that closes it at its end."""
+    return contextlib.closing(TrafficStore(place(Store(workspace).root, settings)))
 
 
 class TrafficStore:

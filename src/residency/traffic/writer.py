@@ -30,8 +30,9 @@ class Recorder:
 
     It is `full` with `limit` exchanges waiting, or `room` characters of them: then nothing new is
     to be taken on; what is under way is still kept. What is older than `retention_days` is removed
-    at the start and once an hour; 0 keeps it for ever. `written` counts exchanges, `failures`
-    attempts that the store refused.
+    at the start and once an hour; 0 keeps it for ever. `offered` and `written` count
+    exchanges, which are written in the order in which they came, `failures` attempts that the store
+    refused.
     """
 
     def __init__(
@@ -44,14 +45,13 @@ class Recorder:
         room: int = 200_000_000,
         batch: int = 500,
     ) -> None:
-        self.written = 0
+        self.offered = self.written = 0
         self.failures = 0
         self._store = store
         self._mode = mode
         self._days = retention_days
         self._limit, self._room, self._batch = limit, room, batch
         # Each counter has one thread that writes it, so none needs a lock.
-        self._offered = 0
         self._size_offered = self._size_written = 0
         self._queue: queue.SimpleQueue[tuple[Exchange, int] | None] = queue.SimpleQueue()
         self._closing = threading.Event()
@@ -61,14 +61,9 @@ class Recorder:
         self._thread.start()
 
     @property
-    def offered(self) -> int:
-        """Exchanges that it was given so far; they are written in their order."""
-        return self._offered
-
-    @property
     def waiting(self) -> int:
         """Exchanges that are not in the store yet."""
-        return self._offered - self.written
+        return self.offered - self.written
 
     @property
     def full(self) -> bool:
@@ -79,7 +74,7 @@ class Recorder:
     def offer(self, exchange: Exchange) -> None:
         """Have `exchange` written; never waits. For one thread."""
         size = sum(map(len, texts([exchange.request, exchange.response])))
-        self._offered += 1
+        self.offered += 1
         self._size_offered += size
         self._queue.put((exchange, size))
 

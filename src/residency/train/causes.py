@@ -32,6 +32,8 @@ _LONG = 20  # words from which an answer is no label, and is expected to end wit
 _REPEATED = 0.1
 _LABELS = 1000  # that so many short answers are labels is not looked for
 _END_MARKS = frozenset(".!?:;…。！？：；)]}>\"'`”’」』）】》*_~|")
+# A bracket opens other notations too; JSON has only these behind it.
+_JSON_BEGINS = re.compile(r"\{|\[\s*(?:[\]\[{\"'\d-]|true|false|null|$)")
 _MARKER = re.compile(r"<\|[^<>|\s]+\|>|<(?:start|end)_of_[a-z]+>")
 
 
@@ -90,7 +92,7 @@ class _Data:
 
     def _look_at_end(self, row: Conversation) -> None:
         text = row.answer.strip()
-        if text[:1] in ("{", "["):
+        if _JSON_BEGINS.match(text):
             self.objects += 1
             if not _is_json(text):
                 self.broken_json.add(row)

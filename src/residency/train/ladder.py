@@ -74,8 +74,7 @@ def train_within_memory(
         if now.length:
             shorten(now.length)
         try:
-            with _bounded(now):
-                figures = train(now)
+            figures = train(now)
         except OutOfMemory as error:
             say(f"  {error.message}")
         else:
@@ -141,9 +140,13 @@ def _read(folder: Path) -> list[Change]:
 
 
 @contextlib.contextmanager
-def _bounded(plan: Plan) -> Iterator[None]:
+def bounded(plan: Plan) -> Iterator[None]:
     """Let this process ask for no more memory than is free: Linux grants more, and when it is used
-    kills without a word, while a request that is refused can be answered."""
+    kills without a word, while a request that is refused can be answered.
+
+    To be entered when the model is loaded: until then its files are mapped, which counts as if all
+    of them were held, and need not fit.
+    """
     if not sys.platform.startswith("linux") or plan.device != "cpu" or plan.processes > 1:
         yield
         return

@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from residency.config import Method, TrainSettings
+from residency.config import TrainSettings
 from residency.hardware import Hardware
+from residency.types import Method
 
 # Learning rates that suit LoRA by number of weights. A 135M model reaches exact match 0.82 at 1e-3
 # where the common 2e-4 leaves it untrained; 2e-4 is QLoRA's for 7B (Dettmers et al. 2023, table 9).

@@ -23,7 +23,7 @@ from residency.store import Draft, write_atomic
 from residency.train import ranks, weights
 from residency.train.contradictions import check
 from residency.train.job import Job
-from residency.train.ladder import noticing, train_within_memory
+from residency.train.ladder import bounded, noticing, train_within_memory
 from residency.train.plan import Plan, make_plan, row_order, suited_rate
 from residency.train.retry import examine, train_until_sound
 from residency.train.room import fit_memory
@@ -154,7 +154,7 @@ def learn(job: Job, plan: Plan) -> dict[str, Any]:
     """
     suited = suited_rate(plan.method, stored_weights(job.base))
     with noticing():
-        sound = train_until_sound(_train, job, plan, suited=suited)
+        sound = train_until_sound(train_once, job, plan, suited=suited)
     trained, plan = sound.trained, sound.plan
     figures = {"plan": to_dict(plan), **trained.figures}
     if ranks.rank() == 0:
@@ -169,11 +169,11 @@ def learn(job: Job, plan: Plan) -> dict[str, Any]:
 def time_steps(job: Job, plan: Plan, steps: int) -> float:
     """Train for `steps` steps and leave nothing; the seconds of all but the first few."""
     watch = stopwatch(steps)
-    _train(job, plan, [watch])
+    train_once(job, plan, [watch])
     return float(watch.seconds)
 
 
-def _train(job: Job, plan: Plan, callbacks: Sequence[Any] = ()) -> Trained:
+def train_once(job: Job, plan: Plan, callbacks: Sequence[Any] = ()) -> Trained:
     """Load the model by `plan` and train it, from the last whole checkpoint if there is one.
 
     `callbacks` are transformers' `TrainerCallback`s.
@@ -189,18 +189,19 @@ def _train(job: Job, plan: Plan, callbacks: Sequence[Any] = ()) -> Trained:
     if plan.adapts:
         model = weights.with_adapter(model, plan, job.settings)
     order = row_order(rows.lengths, epochs=plan.epochs, batch=plan.batch, seed=job.settings.seed)
-    trainer = make_trainer(
-        model,
-        load_tokenizer(job.base),
-        {"train": rows.train.select(order), "validation": rows.validation},
-        plan,
-        _how(job, plan, rows, len(order)),
-        callbacks,
-    )
-    checkpoint = last_checkpoint(job.checkpoints)
-    if checkpoint:
-        say(f"  resuming at step {checkpoint.name.rpartition('-')[2]}")
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    with bounded(plan):
+        trainer = make_trainer(
+            model,
+            load_tokenizer(job.base),
+            {"train": rows.train.select(order), "validation": rows.validation},
+            plan,
+            schedule(job, plan, rows, len(order)),
+            callbacks,
+        )
+        checkpoint = last_checkpoint(job.checkpoints)
+        if checkpoint:
+            say(f"  resuming at step {checkpoint.name.rpartition('-')[2]}")
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     figures = _figures(trainer.state, job.settings.patience)
     seen = order[: figures["steps"] * plan.batch]
     figures["tokens"] = sum(rows.lengths[row] for row in seen)
@@ -210,7 +211,8 @@ def _train(job: Job, plan: Plan, callbacks: Sequence[Any] = ()) -> Trained:
     return Trained(model=model, figures=figures)
 
 
-def _how(job: Job, plan: Plan, rows: Rows, shown: int) -> dict[str, Any]:
+def schedule(job: Job, plan: Plan, rows: Rows, shown: int) -> dict[str, Any]:
+    """The `settings` of `make_trainer` for a run that shows `shown` rows."""
     steps = math.ceil(shown / plan.batch)
     validations = min(_VALIDATIONS, round(plan.epochs * _VALIDATIONS_AN_EPOCH))
     every = math.ceil(steps / max(1, validations))

@@ -178,7 +178,7 @@ def _watcher(patience: int) -> Any:
         """
 
         progress: Progress | None = None
-        loss = float("nan")
+        loss = ""  # in words, once one is known
         had_stalled = False
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -188,14 +188,15 @@ def _watcher(patience: int) -> Any:
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             if self.progress:
-                self.progress.advance(note=f"loss {self.loss:.3f}")
+                self.progress.advance(note=self.loss)
             control.should_training_stop |= self.had_stalled
 
         def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             control.should_training_stop |= stalled(validations(state), patience)
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-            self.loss = (logs or {}).get("loss", self.loss)
+            if logs and "loss" in logs:
+                self.loss = f"loss {logs['loss']:.3f}"
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             ranks.barrier()  # each process has its own part in it

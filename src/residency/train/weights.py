@@ -36,7 +36,17 @@ def load(folder: Path, plan: Plan) -> Any:
         # first validation would learn from a wrong one, with a warning alone.
         if hasattr(module, _PACKS):
             setattr(module, _PACKS, False)
+    if plan.method == "qlora":
+        _leave_files(model)
     return model
+
+
+def _leave_files(model: Any) -> None:
+    """Copy what is not in 4 bits out of the files, which stay mapped, and all that was read of them
+    in memory, for the sake of a norm."""
+    for parameter in model.parameters():
+        if not hasattr(parameter, "quant_state"):
+            parameter.data = parameter.data.clone()
 
 
 def _four_bits(plan: Plan) -> Any:

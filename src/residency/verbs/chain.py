@@ -86,19 +86,3 @@ def table(rows: list[dict[str, Any]]) -> str:
         ).rstrip()
         for line in [head, *body]
     )
-
-
-def build(workspace: Path) -> Result:
-    return run(workspace, "data")
-
-
-def train(workspace: Path, **training: Any) -> Result:
-    return run(workspace, "train", **training)
-
-
-def export(workspace: Path) -> Result:
-    return run(workspace, "export")
-
-
-def gate(workspace: Path) -> Result:
-    return run(workspace, "gate")

@@ -92,7 +92,7 @@ def _named(name: str, store: Store, settings: Settings) -> _Side:
     """A build of the last export, a release, the current one, or the settings' API."""
     if name == "api" and settings.gate.api:
         return _Side(contender=Api(endpoint=settings.gate.api), dataset=None)
-    export = _newest(store, "export")
+    export = store.last("export")
     built = [n for n, out in export.outputs.items() if out["kind"] == "build"] if export else []
     if export and name in built:
         folder = store.output(export, name).path
@@ -106,10 +106,6 @@ def _named(name: str, store: Store, settings: Settings) -> _Side:
         return _build(release.name, folder, _dataset(store, gate), engine)
     there = [*built, *known, *(["current"] if known else []), "a URL of OpenAI's API"]
     raise InputError(f"nothing is called {name}", hint=f"there are: {', '.join(there)}")
-
-
-def _newest(store: Store, stage: str) -> Record | None:
-    return next((r for r in reversed(store.records()) if r.stage == stage), None)
 
 
 def _dataset(store: Store, record: Record) -> Path:
@@ -150,7 +146,7 @@ def _trial(
         longest = max(len(one.answer.encode()) for one in given)
         limit = settings.gate.max_tokens or max(MIN_TOKENS, longest)
     else:
-        record = _newest(store, "data")
+        record = store.last("data")
         if record is None:
             raise InputError(
                 f"{workspace}: there is no test split yet",

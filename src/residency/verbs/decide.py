@@ -23,6 +23,7 @@ from residency.decide.decision import decide as decided
 from residency.decide.draws import Range
 from residency.decide.facts import Facts
 from residency.decide.predictions import Kept
+from residency.decide.rules import amount
 from residency.errors import InputError
 from residency.store import write_atomic
 from residency.traffic import report as traffic
@@ -101,7 +102,7 @@ def _beside(found: Comparison) -> Iterator[str]:
 
 
 def _ends(value: Range) -> str:
-    return f"{page.amount(value.low)} to {page.amount(value.high)}"
+    return f"{amount(value.low)} to {amount(value.high)}"
 
 
 def _asked(report: TrafficReport | None) -> Answers:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,8 +92,7 @@ def _subject(workspace: Path, model: str, settings: Settings | None) -> _Subject
     if not model and settings is not None and (own := _own(Store(workspace), settings.name)):
         return own
     name = model or (settings.model.base if settings else DEFAULT_BASE)
-    local = workspace / name
-    base = resolve(str(local) if local.exists() else name)
+    base = resolve(name, workspace)
     return _Subject(folder=base.path, name=base.name)
 
 
@@ -175,10 +172,9 @@ def _exchange(workspace: Path, settings: Settings, subject: _Subject, exchange: 
 
     one = _recorded(workspace, settings, exchange)
     store = Store(workspace)
-    made = [r for r in store.records() if r.stage == "data"]
     rows = []
-    if made:
-        rows = read_conversations(store.output(made[-1], "dataset").path / "train.jsonl")
+    if made := store.last("data"):
+        rows = read_conversations(store.output(made, "dataset").path / "train.jsonl")
     one = one.with_system(settings.data.system)
     examined = stage.Examined(
         source=one.source,
@@ -200,13 +196,10 @@ def _recorded(workspace: Path, settings: Settings, exchange: str) -> Conversatio
     """Raises `InputError` where there is no such chat with an answer."""
     from residency.gate.baseline import of_exchanges
     from residency.serve.visit import exchange_id
-    from residency.traffic.store import TrafficStore, place
+    from residency.traffic.store import opened
 
-    store = TrafficStore(place(Store(workspace).root, settings.traffic))
-    with contextlib.closing(store):
-        wanted = exchange_id(exchange)
-        known = (one for one in store.between(0, math.inf) if one.id == wanted)
-        found = next(known, None)
+    with opened(workspace, settings.traffic) as store:
+        found = store.find(exchange_id(exchange))
     if found is None:
         raise InputError(
             f"no exchange is recorded as {exchange}",

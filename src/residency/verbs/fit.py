@@ -82,23 +82,20 @@ def _step(method: Method, *, rank: int, rows: int, length: int) -> Step:
 
 def _lighter(shape: Shape, level: str, context: int, parallel: int) -> Iterator[_Trial]:
     """Ways to need less for answers, the least painful first."""
-    for lower in _ADVISED[_ADVISED.index(level) + 1 if level in _ADVISED else -1 :]:
-        yield _Trial(
-            words=f"--level {lower}",
-            need=need(shape, level=lower, context=context, slots=parallel),
-        )
     least = _ADVISED[-1]
+
+    def trial(words: str, shape: Shape, context: int, slots: int, level: str = least) -> _Trial:
+        return _Trial(words=words, need=need(shape, level=level, context=context, slots=slots))
+
+    for lower in _ADVISED[_ADVISED.index(level) + 1 if level in _ADVISED else -1 :]:
+        yield trial(f"--level {lower}", shape, context, parallel, lower)
+    one = f"--level {least} --parallel 1"
     if parallel > 1:
-        words = f"--level {least} --parallel 1"
-        yield _Trial(words=words, need=need(shape, level=least, context=context, slots=1))
+        yield trial(one, shape, context, 1)
     if context > 1024:
-        words = f"--level {least} --parallel 1 --context 1024"
-        yield _Trial(words=words, need=need(shape, level=least, context=1024, slots=1))
+        yield trial(f"{one} --context 1024", shape, 1024, 1)
     for words, smaller in _smaller(shape):
-        yield _Trial(
-            words=f"{words} (--level {least} --parallel 1 --context 1024)",
-            need=need(smaller, level=least, context=1024, slots=1),
-        )
+        yield trial(f"{words} ({one} --context 1024)", smaller, 1024, 1)
 
 
 def _lighter_training(shape: Shape, step: Step) -> Iterator[_Trial]:

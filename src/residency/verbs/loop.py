@@ -22,7 +22,6 @@ from residency.conversations import (
 from residency.errors import InputError, MissingError
 from residency.pipeline import Chain
 from residency.progress import say, track
-from residency.store import Store
 from residency.types import Conversation
 from residency.verbs import chain
 
@@ -42,7 +41,7 @@ def build(workspace: Path, source: str, unrated: bool) -> Result:
     if source != "traffic":
         if unrated:
             raise InputError("--unrated is about traffic", hint="add --from traffic")
-        return chain.build(workspace)
+        return chain.run(workspace, "data")
     from residency.data import added
 
     settings = config.load(workspace)
@@ -50,22 +49,27 @@ def build(workspace: Path, source: str, unrated: bool) -> Result:
     sides = _sides(workspace, settings) if there else {}
     with _opened(workspace, settings) as served:
         made = served.corpus(sides, unrated)
-    if there:
-        file = workspace / FROM_TRAFFIC
-        added.write(file, made.rows)
-    else:
-        file = workspace / settings.data.file
+    file = workspace / (FROM_TRAFFIC if there else settings.data.file)
+    if not there:
         _first(file, made)
-    words = ", ".join(f"{name} {count:,}" for name, count in made.counts.items())
-    say(f"traffic: {words}")
-    done = chain.build(workspace)
-    lines = [words, f"rows: {file}"]
+    elif made.rows or file.exists():
+        added.write(file, made.rows)
+    words = _in_words(made.counts)
+    done = chain.run(workspace, "data")
+    lines = [words, f"rows: {file}"] if made.rows else [words]
     if made.contradictory:
         lines.append("contradictory cases wait for a label: residency data review")
     return Result(
         data={**done.data, "traffic": made.counts, "file": str(file)},
         text="\n".join([*lines, done.text]),
     )
+
+
+def _in_words(counts: Mapping[str, int]) -> str:
+    if not counts.get("exchanges"):
+        return "traffic: no exchange is recorded yet"
+    there = ", ".join(f"{name} {count:,}" for name, count in counts.items() if count)
+    return f"traffic: {there}" + ("" if counts["added"] else "; nothing is new")
 
 
 def _first(file: Path, made: Corpus) -> None:
@@ -117,10 +121,9 @@ class _Served:
 
 @contextlib.contextmanager
 def _opened(workspace: Path, settings: Settings) -> Iterator[_Served]:
-    from residency.traffic.store import TrafficStore, place
+    from residency.traffic.store import opened
 
-    where = place(Store(workspace).root, settings.traffic)
-    with contextlib.closing(TrafficStore(where)) as store:
+    with opened(workspace, settings.traffic) as store:
         yield _Served(workspace, settings, store)
 
 
@@ -139,9 +142,9 @@ def _read_in(served: _Served, file: Path) -> Result:
     labels = review.read(file)
     kept = served.store.rate(labels)
     gone = len(labels) - kept
-    text = f"{kept} labels read in"
+    text = f"labels read in: {kept}"
     if gone:
-        text += f"; {gone} are about exchanges that are not kept any more"
+        text += f"; about exchanges that are not kept any more: {gone}"
     if kept:
         text += "\nmake them part of the data set with: residency data build --from traffic"
     return Result(data={"read": kept, "gone": gone}, text=text)
@@ -150,21 +153,21 @@ def _read_in(served: _Served, file: Path) -> Result:
 def _write_out(served: _Served, count: int) -> Result:
     from residency.watch import review
 
-    settings = served.settings.data
+    settings, path = served.settings.data, served.workspace / review.FILE_NAME
+    review.check_read(path, served.said)  # before the long work
     there = (served.workspace / settings.file).is_file()
     sides = _sides(served.workspace, served.settings) if there else {}
     disputed = {one.exchange for one in served.corpus(sides, False).contradictory}
     cases = review.queue(
         served.judged(), disputed, _unknown(served, sides), settings.near_duplicate, count
     )
-    path = served.workspace / review.FILE_NAME
     review.write(path, cases, served.said)
     reasons = review.reasons(cases)
-    words = ", ".join(f"{name} {n}" for name, n in reasons.items()) or "nothing to look at"
+    words = ", ".join(f"{name} {n}" for name, n in reasons.items())
+    text = f"cases: {words}\nfill in {path}, then: residency data review {path.name}"
     return Result(
         data={"cases": len(cases), "reasons": reasons, "file": str(path)},
-        text=f"{len(cases)} cases: {words}\nfill in {path}, then: "
-        f"residency data review {path.name}",
+        text=text if cases else "no case is worth a label now",
     )
 
 
@@ -174,18 +177,16 @@ def _unknown(served: _Served, sides: Sides) -> set[str]:
     from residency.watch.nearness import MOST, Nearness
 
     taught = [row.question for row in sides.get("train", ())]
-    if not taught:
-        return set()
     asked: dict[str, str] = {}
     for one in served.judged():
         asked.setdefault(one.prompt[-1].content, one.exchange)
     texts = sorted(asked, key=lambda text: asked[text])[:MOST]
+    if not (taught and texts):
+        return set()
     try:
         nearness = Nearness(served.workspace, taught)
     except MissingError as error:
         say(f"what is unknown is left out: {error.message}")
-        return set()
-    if not texts:
         return set()
     far = nearness.unknown(nearness.of(texts))
     return {asked[text] for text, is_far in zip(texts, far, strict=True) if is_far}

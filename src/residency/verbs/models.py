@@ -12,8 +12,7 @@ def pull(workspace: Path, model: str) -> Result:
     """Fetch a base model into the cache, checked; nothing is fetched twice."""
     from residency.models.base import resolve
 
-    local = workspace / model
-    base = resolve(str(local) if local.exists() else model)
+    base = resolve(model, workspace)
     return Result(
         data=to_dict(base),
         text=f"{base.name}: {base.path}\ndigest {base.digest}\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
@@ -15,12 +14,12 @@ from residency.config import Settings
 from residency.conversations import FROM_TRAFFIC
 from residency.data import added
 from residency.errors import InputError
-from residency.store import Store
+from residency.pages import money, percent
 from residency.traffic import page, report
 from residency.traffic.intake import SHOWN, Intake
 from residency.traffic.mask import pseudonym
 from residency.traffic.report import Report
-from residency.traffic.store import TrafficStore, place
+from residency.traffic.store import opened
 from residency.types import to_dict
 from residency.watch import report as watch_report
 from residency.watch import review
@@ -31,7 +30,7 @@ def erase(workspace: Path, subject: str) -> Result:
     it for training, and the last reports, which may quote one.
 
     The audit log has their pseudonym only."""
-    with _store(workspace, config.load(workspace)) as store:
+    with opened(workspace, config.load(workspace).traffic) as store:
         about = set(store.about(subject))
         count = store.erase(subject)
     rows = _forget(workspace, about)
@@ -66,7 +65,7 @@ def import_files(workspace: Path, files: Sequence[Path], mapping: Sequence[str])
     columns = _columns(mapping)
     if missing := [file for file in files if not file.is_file()]:
         raise InputError(f"{missing[0]}: there is no such file")
-    with _store(workspace, settings) as store:
+    with opened(workspace, settings.traffic) as store:
         intake = Intake(store, settings.traffic)
         try:
             intake.run(files, columns)
@@ -85,7 +84,7 @@ def import_files(workspace: Path, files: Sequence[Path], mapping: Sequence[str])
 def report_on(workspace: Path, tag: str, since: str) -> Result:
     """What the recorded calls ask, in categories."""
     start = _day(since) if since else 0.0
-    with _store(workspace, config.load(workspace)) as store:
+    with opened(workspace, config.load(workspace).traffic) as store:
         made = report.run(workspace, lambda: store.between(start, math.inf), tag=tag)
     place = report.write(workspace, made)
     return Result(
@@ -109,12 +108,12 @@ def _table(made: Report) -> Iterator[str]:
         tokens = one.prompt_tokens / one.calls, one.completion_tokens / one.calls
         cells = (
             f"{one.calls:,}",
-            page.percent(one.calls / total.calls),
-            page.money(one.cost),
+            percent(one.calls / total.calls),
+            money(one.cost),
             f"{tokens[0]:,.0f}/{tokens[1]:,.0f}",
             page.seconds(one.p50),
             page.seconds(one.p95),
-            page.percent(one.errors / one.calls),
+            percent(one.errors / one.calls),
             "unknown" if one.alike is None else f"{one.alike:.2f}",
         )
         yield f"{one.name[:31]:32}" + "".join(f"{cell:>14}" for cell in cells)
@@ -127,17 +126,11 @@ def _below(made: Report) -> Iterator[str]:
             yield f"categories that cover {words}: {', '.join(counts)}"
     for one in made.comparisons:
         yield (
-            f"tag {one.tag}: {page.percent(one.share)} of the calls, {one.values} values; with "
+            f"tag {one.tag}: {percent(one.share)} of the calls, {one.values} values; with "
             f"what was discovered NMI {one.nmi:.2f}, purity {one.purity:.2f}"
         )
     found = ", ".join(f"{kind} in {n:,} calls" for kind, n in made.report.personal.items())
     yield f"personal data: {found or 'no pattern found any'}; patterns do not find names"
-
-
-@contextlib.contextmanager
-def _store(workspace: Path, settings: Settings) -> Iterator[TrafficStore]:
-    with contextlib.closing(TrafficStore(place(Store(workspace).root, settings.traffic))) as store:
-        yield store
 
 
 def _columns(mapping: Sequence[str]) -> dict[str, str]:

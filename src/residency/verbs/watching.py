@@ -29,18 +29,17 @@ _SECONDS = {"m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 7 * 86_400.0}
 
 def report(workspace: Path, since: str) -> Result:
     """Report on the calls since then, as a page too."""
-    from residency.traffic.store import TrafficStore, place
+    from residency.traffic.store import opened
     from residency.watch import page, report
 
     settings, now = config.load(workspace), time.time()
-    store = Store(workspace)
-    with contextlib.closing(TrafficStore(place(store.root, settings.traffic))) as calls:
+    with opened(workspace, settings.traffic) as calls:
         made = report.run(
             workspace,
             settings,
             calls.between,
             calls.feedback(),
-            _taught(store),
+            _taught(Store(workspace)),
             start=start_of(since, now),
             end=now,
         )
@@ -68,10 +67,9 @@ def start_of(since: str, now: float) -> float:
 
 def _taught(store: Store) -> list[str]:
     """The questions of the last data set; none where there is no data set yet."""
-    made = [one for one in store.records() if one.stage == "data"]
-    if not made:
+    last = store.last("data")
+    if not last:
         return []
-    last = max(made, key=lambda record: record.started)
     folder = store.output(last, "dataset").path
     return [row.question for row in read_conversations(folder / "train.jsonl")]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
 
 from residency.config import WatchSettings
 
@@ -57,6 +58,16 @@ class Finished(NamedTuple):
         if self.ttft is None or self.completion_tokens < 2:
             return None
         return (self.latency - self.ttft) / (self.completion_tokens - 1)
+
+
+def made_to_fit(receipt: Any) -> str:
+    """What the `receipt` of a conversation that was too long says was done to it: summarised or
+    pruned; empty where nothing was."""
+    if not isinstance(receipt, Mapping):
+        return ""
+    if receipt.get("summarised_messages"):
+        return "summarised"
+    return "pruned" if receipt.get("dropped_messages") else ""
 
 
 def money_saved(event: Finished, settings: WatchSettings) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 
 from residency.config import WatchSettings
 from residency.types import Exchange
-from residency.watch.finished import Finished, Route, money_saved
+from residency.watch.finished import Finished, Route, made_to_fit, money_saved
 from residency.watch.windows import MODELS, OTHER, Tally
 
 MOST = 60
@@ -40,18 +40,9 @@ def finished(exchange: Exchange, remote: Collection[str]) -> Finished:
         build=exchange.build,
         error=exchange.error or ("" if exchange.status < 400 else f"status {exchange.status}"),
         guards=_names(tags.get("guards")),
-        context=_context(tags.get("context")),
+        context=made_to_fit(tags.get("context")),
         finish=str(tags.get("finish", "")),
     )
-
-
-def _context(receipt: Any) -> str:
-    """The one thing that was done to a conversation that was too long."""
-    if not isinstance(receipt, dict):
-        return ""
-    if receipt.get("summarised_messages"):
-        return "summarised"
-    return "pruned" if receipt.get("dropped_messages") else ""
 
 
 def _names(value: Any) -> tuple[str, ...]:

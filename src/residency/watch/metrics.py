@@ -7,14 +7,14 @@ token three below them: those of a small model would all fall into the first.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TypeVar, cast
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from residency.watch.finished import Finished
+from residency.watch.histogram import Histogram
 from residency.watch.samples import Sample
 from residency.watch.windows import CODES, OTHER
 
@@ -27,7 +27,6 @@ PER_TOKEN = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3
 TOKENS = tuple(4**power for power in range(14))
 OPERATIONS = {"completions": "text_completion", "embeddings": "embeddings"}
 """OpenTelemetry's names for what our APIs do; the others chat."""
-M = TypeVar("M", Counter, Histogram)
 _OPERATION, _MODEL = "gen_ai_operation_name", "gen_ai_request_model"
 
 
@@ -52,12 +51,12 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._name = name
         self._codes: set[str] = set()
-        self._children: dict[tuple[Counter | Histogram, tuple[str, ...]], Counter | Histogram] = {}
+        self._children: dict[tuple[Counter, tuple[str, ...]], Counter] = {}
         both = (_OPERATION, _MODEL)
 
         def histogram(metric: str, words: str, labels: tuple[str, ...],
                       bounds: tuple[float, ...]) -> Histogram:  # fmt: skip
-            return Histogram(metric, words, labels, registry=self.registry, buckets=bounds)
+            return Histogram(metric, words, labels, bounds, self.registry)
 
         def counter(metric: str, words: str, labels: tuple[str, ...]) -> Counter:
             return Counter(metric, words, labels, registry=self.registry)
@@ -99,17 +98,17 @@ class Metrics:
         """Count a request."""
         model, what = self._name(event.model), operation(event.api)
         error = self._code(event.error)
-        self._of(self._duration, what, model, error).observe(event.latency)
+        self._duration.observe(event.latency, what, model, error)
         self._of(self._requests, model, event.route, outcome(event)).inc()
-        self._of(self._queued, model).observe(event.queued)
+        self._queued.observe(event.queued, model)
         if event.prompt_tokens:
-            self._of(self._tokens, what, model, "input").observe(event.prompt_tokens)
+            self._tokens.observe(event.prompt_tokens, what, model, "input")
         if event.completion_tokens:
-            self._of(self._tokens, what, model, "output").observe(event.completion_tokens)
+            self._tokens.observe(event.completion_tokens, what, model, "output")
         if event.answered and event.ttft is not None:
-            self._of(self._first, what, model).observe(event.ttft)
+            self._first.observe(event.ttft, what, model)
             if (seconds := event.per_token) is not None:
-                self._of(self._per_token, what, model).observe(max(0.0, seconds))
+                self._per_token.observe(max(0.0, seconds), what, model)
         for guard in event.guards:
             self._of(self._guards, self._code(guard)).inc()
         if event.context:
@@ -123,11 +122,11 @@ class Metrics:
         """All of it in Prometheus's text form; its media type is `CONTENT_TYPE`."""
         return generate_latest(self.registry)
 
-    def _of(self, metric: M, *labels: str) -> M:
+    def _of(self, metric: Counter, *labels: str) -> Counter:
         """The child of `metric` with these labels; `labels()` takes ten times as long."""
         if (metric, labels) not in self._children:
             self._children[metric, labels] = metric.labels(*labels)
-        return cast(M, self._children[metric, labels])
+        return self._children[metric, labels]
 
     def _code(self, code: str) -> str:
         if code in self._codes or not code:

@@ -104,8 +104,8 @@ def counted(before: Observed, now: Observed) -> dict[str, tuple[Days, Days]]:
 def compared(
     workspace: Path, before: Observed, now: Observed, taught: Sequence[str]
 ) -> dict[str, tuple[Days, Days]]:
-    """All that is watched, before and now. Categories are those of the texts before; what is
-    unknown is so to `taught`, the questions of the data set, or where there are none to the texts
+    """All that is watched, before and now. Categories are those of all texts; what is unknown is so
+    to `taught`, the questions of the data set, or where there are none to the texts
     before.
 
     Raises `MissingError` without the encoder.
@@ -124,17 +124,19 @@ def compared(
 
 
 def _categories(nearness: Nearness, before: Observed, now: Observed) -> tuple[Days, Days]:
+    """Those of both together: among the categories of before, what is new would be dealt out to the
+    nearest ones and hardly be seen."""
     import numpy as np
 
     from residency.traffic import clusters, naming
 
-    texts, vectors = before.texts, nearness.of(before.texts)
-    found = clusters.discover(vectors, np.ones(len(texts)))
-    named = naming.names(texts, found.labels)
+    texts = list(dict.fromkeys([*before.texts, *now.texts]))
+    found = clusters.discover(nearness.of(texts), np.ones(len(texts)))
+    names = naming.names(texts, found.labels)
+    named = {text: names[label] for text, label in zip(texts, found.labels, strict=True)}
 
     def of(one: Observed) -> Days:
-        places = clusters.nearest(nearness.of(one.texts), found.centres)
-        return one.by_day(one.texts, [named[place] for place in places])
+        return one.by_day(one.texts, [named[text] for text in one.texts])
 
     return of(before), of(now)
 

@@ -16,7 +16,7 @@ from residency.watch.growth import Series
 from residency.watch.metrics import Metrics
 from residency.watch.rules import HERE, Drift, Facts
 from residency.watch.samples import Sample
-from residency.watch.windows import SIZES, Windows, merged
+from residency.watch.windows import Windows
 
 _RECENT = "5m"
 
@@ -85,28 +85,18 @@ class Observer:
         """Everything now, as JSON has it.
 
         `since` and `now`: when the gateway began to watch, and the time (ISO 8601, UTC).
-        `windows`: by "1m", "5m", "1h" and "24h", the figures of all requests (`Tally.figures`).
-        `models`: by model ("other": those that are not served), the same by window.
+        `windows` and `models`: `Windows.figures`.
         `engines`: each a `samples.EngineSample`; `gateway`: the rest of `samples.Sample`, or None
         before the first look. `priced`: whether a price is set, so that `saved` means something.
         `alerts`: those there are, the worst first (`alerts.Alert.to_dict`).
         """
-        now = self._clock()
-        models: dict[str, dict[str, Any]] = {}
-        windows = {}
-        for window in SIZES:
-            seconds, found = self._windows.seconds(window, now), self._windows.over(window, now)
-            windows[window] = merged(found.values()).figures(seconds)
-            for name, tally in found.items():
-                models.setdefault(name, {})[window] = tally.figures(seconds)
         alerts = sorted(self.state.alerts.values(), key=lambda one: one.finding.severity)
         seen = self.sample
         return {
             "since": iso(self.since),
             "now": iso(time.time()),
             "priced": self.settings.api_price_in is not None,
-            "windows": windows,
-            "models": models,
+            **self._windows.figures(self._clock()),
             "engines": [to_dict(one) for one in seen.engines] if seen else [],
             "gateway": to_dict(replace(seen, engines=())) if seen else None,
             "alerts": [one.to_dict() for one in alerts],

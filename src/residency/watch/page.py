@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from residency.pages import template
+from residency.pages import count, money, percent, template
 from residency.watch import plot
 
 _FEW = 12
@@ -16,14 +16,7 @@ _FEW = 12
 def render(report: Mapping[str, Any]) -> str:
     """The page, from what watch.json holds (`residency.watch.report.Report`)."""
     page = template(
-        "residency.watch",
-        "report.html.j2",
-        percent=percent,
-        seconds=seconds,
-        count=count,
-        money=money,
-        moment=moment,
-        range=range_in_words,
+        "residency.watch", "report.html.j2", seconds=seconds, moment=moment, range=range_in_words
     )
     return page.render(
         r=report, f=report["figures"], charts=_charts(report["figures"]), plot=plot, few=_FEW,
@@ -83,18 +76,6 @@ def _moved(signal: Mapping[str, Any]) -> list[tuple[str, float, float]]:
     names = signal["before"].keys() | signal["now"].keys()
     rows = [(name, signal["before"].get(name, 0.0), signal["now"].get(name, 0.0)) for name in names]
     return sorted(rows, key=lambda one: (-abs(one[2] - one[1]), one[0]))[:_FEW]
-
-
-def percent(share: float) -> str:
-    return f"{100 * share:.1f}%"
-
-
-def count(number: float) -> str:
-    return f"{number:,.0f}"
-
-
-def money(amount: float) -> str:
-    return f"{amount:,.2f}" if amount >= 1 or not amount else f"{amount:.3g}"
 
 
 def seconds(value: float | None) -> str:

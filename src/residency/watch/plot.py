@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from residency.pages import round_step
+
 WIDTH, HEIGHT = 700, 190
 LEFT, RIGHT, TOP, BOTTOM = 76, 650, 10, 160
 _MARKS = 4
@@ -127,9 +129,7 @@ def _y(value: float, top: float) -> float:
 
 
 def _up(top: float, words: Callable[[float], str]) -> tuple[tuple[float, str], ...]:
-    """1, 2 or 5 times a power of ten, so that few steps reach the top."""
-    least = 10.0 ** math.floor(math.log10(top / _MARKS))
-    step = next(step for n in (1, 2, 5, 10) if (step := n * least) * _MARKS >= top)
+    step = round_step(top, _MARKS)
     return tuple((_y(n * step, top), words(n * step)) for n in range(int(top / step) + 1))
 
 

@@ -11,7 +11,7 @@ from residency.types import Exchange
 from residency.watch.alerts import iso
 from residency.watch.finished import money_saved
 from residency.watch.history import finished
-from residency.watch.windows import SIZES, Windows, merged
+from residency.watch.windows import Windows
 
 _DAY = 86_400.0
 _LATE = 600.0
@@ -44,20 +44,12 @@ class Recorded:
                 self._windows.add(event, money_saved(event, self._settings), exchange.time)
         self._read_to = max(self._read_to, now - _LATE)
         self._seen = {id_: at for id_, at in self._seen.items() if at >= self._read_to}
-        models: dict[str, dict[str, Any]] = {}
-        windows = {}
-        for window in SIZES:
-            seconds, found = self._windows.seconds(window, now), self._windows.over(window, now)
-            windows[window] = merged(found.values()).figures(seconds)
-            for name, tally in found.items():
-                models.setdefault(name, {})[window] = tally.figures(seconds)
         return {
             "recorded": True,
             "since": iso(self._windows.since),
             "now": iso(now),
             "priced": self._settings.api_price_in is not None,
-            "windows": windows,
-            "models": models,
+            **self._windows.figures(now),
             "engines": [],
             "gateway": None,
             "alerts": [],

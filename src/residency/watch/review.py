@@ -126,15 +126,19 @@ class _Line(BaseModel):
         return self.right or bool(self.correction.strip())
 
 
-def write(path: Path, cases: Sequence[Case], said: Opinions) -> None:
-    """Write the queue. Raises `InputError` where the file holds labels that `said` does not have
-    yet, and `StorageError`."""
+def check_read(path: Path, said: Opinions) -> None:
+    """Raises `InputError` where the file holds labels that `said` does not have yet."""
     waiting = [one for one in _lines(path) if one.filled_in and not _known(one, said)]
     if waiting:
         raise InputError(
-            f"{path}: {len(waiting)} labels in it were not read in yet",
+            f"{path}: labels in it that were not read in yet: {len(waiting)}",
             hint=f"read them first: residency data review {path.name}",
         )
+
+
+def write(path: Path, cases: Sequence[Case], said: Opinions) -> None:
+    """Write the queue, over one whose labels are read in (`check_read`). Raises `StorageError`."""
+    check_read(path, said)
     write_atomic(path, "".join(f"{_text(case)}\n" for case in cases), mode=0o600)
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from textwrap import wrap
 from typing import Any
 
-from residency.watch.page import count, percent, seconds
+from residency.pages import count, percent
+from residency.watch.page import seconds
 
 NARROWEST = 80
 """Columns that every frame fits."""
 CLEAR = "\033[H\033[J"
 _HEADS = ("requests", "a second", "failed", "p50", "p95", "p99", "first", "tok/s", "here")
 _WIDTHS = (9, 9, 7, 8, 8, 8, 8, 7, 7)
+_NAME = 8
 _RECENT = "5m"
 _BOLD, _PLAIN = "\033[1m", "\033[0m"
 _MB, _GB = 1e6, 1e9
@@ -47,7 +50,7 @@ def _lines(now: Snapshot, before: Snapshot | None) -> Iterator[str]:
         yield ""
         yield "models, last five minutes"
         for name, figures in sorted(recent.items(), key=lambda pair: -pair[1]["requests"]):
-            yield _row(f"  {name}", _cells(figures))
+            yield from _named(name, _cells(figures))
     if now["engines"]:
         yield ""
         yield "engines"
@@ -61,7 +64,7 @@ def _lines(now: Snapshot, before: Snapshot | None) -> Iterator[str]:
     errors = now["windows"][_RECENT]["errors"]
     if errors:
         counts = ", ".join(f"{code} {n}" for code, n in sorted(errors.items()))
-        yield f"errors, last five minutes: {counts}"
+        yield from wrap(f"errors, last five minutes: {counts}", NARROWEST, subsequent_indent="  ")
     yield ""
     yield from _alerts(now["alerts"])
 
@@ -82,19 +85,33 @@ def _cells(figures: Snapshot) -> tuple[str, ...]:
         "" if rate is None else percent(rate),
         *(_short(latency[share]) for share in ("p50", "p95", "p99")),
         _short(figures["ttft"]["p95"]),
-        f"{figures['tokens_per_second']:.1f}",
+        _rate(figures["tokens_per_second"]),
         "" if local is None else f"{local:.0%}",
     )
+
+
+def _rate(value: float) -> str:
+    if value >= 100_000:
+        return f"{value / 1000:.0f}k"
+    return f"{value:.1f}" if value < 1000 else count(value)
 
 
 def _short(value: float | None) -> str:
     return "" if value is None else seconds(value)
 
 
+def _named(name: str, cells: Sequence[str]) -> Iterator[str]:
+    """The row of a name of any length: a long one has a line of its own above the figures."""
+    if _columns(name) + 2 < _NAME:
+        yield _row(f"  {name}", cells)
+    else:
+        yield from (f"  {name}", _row("", cells))
+
+
 def _row(name: str, cells: Sequence[str]) -> str:
-    """A name of eight columns, or a longer one with the figures moved on, and the figures."""
+    """A name of less than `_NAME` columns, and the figures."""
     figures = "".join(one.rjust(width) for one, width in zip(cells, _WIDTHS, strict=True))
-    return f"{name}{' ' * max(1, 8 - _columns(name))}{figures}"
+    return f"{name}{' ' * (_NAME - _columns(name))}{figures}"
 
 
 def _engine(one: Mapping[str, Any], now: Snapshot, before: Snapshot | None) -> str:

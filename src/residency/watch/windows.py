@@ -165,6 +165,18 @@ class Windows:
         within = [self._rings[name].open for name in names[: names.index(window) + 1]]
         return _sum([self._rings[window].closed(), *within])
 
+    def figures(self, now: float) -> dict[str, Any]:
+        """As JSON has it: `windows` has, by each of `SIZES`, the figures of all requests
+        (`Tally.figures`); `models` has by model, `OTHER` among them, the same by window."""
+        models: dict[str, dict[str, Any]] = {}
+        windows = {}
+        for window in SIZES:
+            seconds, found = self.seconds(window, now), self.over(window, now)
+            windows[window] = merged(found.values()).figures(seconds)
+            for name, tally in found.items():
+                models.setdefault(name, {})[window] = tally.figures(seconds)
+        return {"windows": windows, "models": models}
+
     def seconds(self, window: str, now: float) -> float:
         """How long `window` is now."""
         size = SIZES[window]

@@ -22,6 +22,7 @@ from residency.serve.asked import Asked
 from residency.serve.schema import (
     TEXT_OR_OBJECT,
     FunctionName,
+    HintedRequest,
     JsonObject,
     NotOffered,
     Part,
@@ -106,23 +107,17 @@ _ToolChoice = Annotated[
 ]
 
 
-class _ChatRequest(SampledRequest):
+class _ChatRequest(SampledRequest, HintedRequest):
     """`max_tokens` is the older name of `max_completion_tokens`."""
 
     messages: Annotated[list[_Message], Field(min_length=1)]
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     logprobs: bool | None = None
-    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     response_format: _ResponseFormat | None = None
     tools: Annotated[list[_Tool], Field(min_length=1)] | None = None
     tool_choice: _ToolChoice | None = None
-    parallel_tool_calls: bool | None = None
-    metadata: dict[str, str] | None = None
     # Hints and defaults that change no answer.
-    safety_identifier: str | None = None
-    prompt_cache_key: str | None = None
     store: Literal[False] | None = None
-    service_tier: Literal["auto", "default"] | None = None
     modalities: list[Literal["text"]] | None = None
     verbosity: Literal["medium"] | None = None
     reasoning_effort: Annotated[None, refuse("these models answer without reasoning")] = None
@@ -159,7 +154,7 @@ def _parse(body: bytes) -> Asked:
         n=given.n or 1,
         stream=bool(given.stream),
         usage=given.usage,
-        subject=given.user or given.safety_identifier or "",
+        subject=given.subject,
         tags=given.metadata or {},
         echo={"top_logprobs": given.top_logprobs or 0},
         wishes=given.wishes(),

@@ -22,10 +22,10 @@ from residency.serve.asked import Asked, Wishes
 from residency.serve.schema import (
     TEXT_OR_OBJECT,
     FunctionName,
+    HintedRequest,
     JsonObject,
     NotOffered,
     Part,
-    Request,
     by_type,
     invalid,
     read,
@@ -151,7 +151,7 @@ class _StreamOptions(Part):
     include_obfuscation: bool | None = None
 
 
-class _ResponsesRequest(Request):
+class _ResponsesRequest(HintedRequest):
     """`truncation: "auto"` is our context policy "prune"."""
 
     input: Annotated[list[_AnyItem], Field(min_length=1), BeforeValidator(_items)]
@@ -160,21 +160,14 @@ class _ResponsesRequest(Request):
     text: _TextConfig | None = None
     tools: list[_Tool] | None = None
     tool_choice: _ToolChoice | None = None
-    parallel_tool_calls: bool | None = None
     include: list[Literal["message.output_text.logprobs", "reasoning.encrypted_content"]] | None = (
         None
     )
-    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     truncation: Literal["auto", "disabled"] | None = None
-    metadata: dict[str, str] | None = None
-    user: str | None = None
     # Hints and defaults that change no answer.
     stream_options: _StreamOptions | None = None
-    safety_identifier: str | None = None
-    prompt_cache_key: str | None = None
     store: Annotated[bool | None, AfterValidator(_not_kept)] = None
     background: Literal[False] | None = None
-    service_tier: Literal["auto", "default"] | None = None
     previous_response_id: Annotated[None, refuse(_NO_STATE)] = None
     conversation: Annotated[None, refuse(_NO_STATE)] = None
     reasoning: Annotated[None, refuse("these models answer without reasoning")] = None
@@ -207,7 +200,7 @@ def _parse(body: bytes) -> Asked:
         messages=messages,
         options=options,
         stream=bool(given.stream),
-        subject=given.user or given.safety_identifier or "",
+        subject=given.subject,
         tags=given.metadata or {},
         echo=_echo(given),
         wishes=_wishes(given),
