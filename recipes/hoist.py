@@ -4,7 +4,7 @@
 command for it. The same seed gives the same rows. The grammar, a rule a line (`RULES` finds them in
 a command):
 
-    program   = step { " ; " step }          one after the other, two at most
+    program   = step { " ; " deed }          one after the other, two at most
     step      = [ when ] [ haste ] deed [ pace ]
     deed      = ">" load place place         move          "<>" place place       swap
               | "?" place                    look          "+" load place         bring in
@@ -30,7 +30,7 @@ from dataclasses import dataclass
 SEED = 11
 ROWS = 12_000
 KINDS = {"drum": "kd", "reel": "kr", "pallet": "kp", "crate": "kc", "sack": "ks"}
-BAYS = "ABCEFGHJKLMN"  # D is a dock
+BAYS = "ABEFGHJKLMNQRSTUVWXYZ"  # C is a charger, D a dock
 DEEDS: Mapping[str, tuple[str, Sequence[str]]] = {
     "move": (
         "> {l} {p} {q}",
@@ -113,37 +113,44 @@ def rules_of(command: str) -> set[str]:
 
 def program(dice: random.Random) -> Said:
     """What somebody asks of the crane."""
-    steps = [step(dice) for _ in range(dice.choices((1, 2), (75, 25))[0])]
-    words = dice.choice(LINKS).join(one.words for one in steps)
-    return Said(words=dice.choice(POLITE) + words, code=" ; ".join(one.code for one in steps))
+    one = step(dice)
+    if dice.random() < 0.25:
+        other = deed(dice)
+        words = f"{one.words}{dice.choice(LINKS)}{other.words}"
+        one = Said(words=words, code=f"{one.code} ; {other.code}")
+    return Said(words=dice.choice(POLITE) + one.words, code=one.code)
 
 
 def step(dice: random.Random) -> Said:
+    """A deed with its marks, under a condition or none."""
+    one = with_marks(dice, deed(dice))
+    if dice.random() < 0.15:
+        mark = dice.choice(list(WHEN))
+        where = place(dice)
+        words = dice.choice(WHEN[mark]).format(where.words) + one.words
+        one = Said(words=words, code=f"[ {where.code}{mark}] {one.code}")
+    return one
+
+
+def deed(dice: random.Random) -> Said:
     code, forms = DEEDS[dice.choice(list(DEEDS))]
     one, other, load = place(dice), place(dice), a_load(dice)
     minutes, charger = dice.randint(2, 9), dice.randint(1, 9)
     codes = {"p": one.code, "q": other.code, "l": load.code, "n": minutes, "c": charger}
     words = {"P": one.words, "Q": other.words, "L": load.words, "n": minutes, "c": charger}
-    said = dice.choice(forms).format(**words)
-    made = code.format(**codes)
-    said, made = with_marks(dice, said, made)
-    if dice.random() < 0.15:
-        mark = dice.choice(list(WHEN))
-        where = place(dice)
-        said = dice.choice(WHEN[mark]).format(where.words) + said
-        made = f"[ {where.code}{mark}] {made}"
-    return Said(words=said, code=made)
+    return Said(words=dice.choice(forms).format(**words), code=code.format(**codes))
 
 
-def with_marks(dice: random.Random, said: str, made: str) -> tuple[str, str]:
+def with_marks(dice: random.Random, one: Said) -> Said:
     """Haste before a deed, pace behind it."""
+    said, made = one.words, one.code
     if dice.random() < 0.25:
         mark = dice.choice(list(PACE))
         said, made = dice.choice(PACE[mark]).format(said), f"{made} {mark}"
     if dice.random() < 0.2:
         mark = dice.choice(list(HASTE))
         said, made = dice.choice(HASTE[mark]).format(said), f"{mark} {made}"
-    return said, made
+    return Said(words=said, code=made)
 
 
 def place(dice: random.Random) -> Said:

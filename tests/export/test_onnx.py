@@ -56,6 +56,20 @@ def test_the_gate_asks_it(
 
 
 @pytest.mark.slow
+def test_the_commit_of_a_users_repository_is_not_in_it(exported: Exported) -> None:
+    """The builder asks git, in the folder that the environment lies in."""
+    import onnx
+    import onnxruntime_genai
+
+    model = onnx.load(
+        exported.folder("onnx-fp32") / "model" / "model.onnx", load_external_data=False
+    )
+    known = getattr(onnxruntime_genai, "__commit__", "")
+    made_by = onnxruntime_genai.__version__ + (f"+{known[:7]}" if known else "")
+    assert model.producer_version == made_by
+
+
+@pytest.mark.slow
 def test_four_bits_are_smaller(exported: Exported) -> None:
     size = exported.record.figures["size"]
     assert size["onnx-int4"] < size["onnx-fp32"] / 2.5

@@ -51,9 +51,13 @@ def run_script(script: Path, *arguments: str, beside: Path | None = None) -> tup
 
     Its exit code, and the lines of its standard error that are not blank.
     """
+    env = {"PYTHONPATH": str(beside or script.parent), "HF_HUB_OFFLINE": "1"}
+    # onnxruntime-genai's builder writes the commit of the repository that it lies in into the
+    # model: where that is a user's own, each commit would make other bytes.
+    env["GIT_DIR"] = os.devnull
     done = subprocess.run(
         [sys.executable, "-P", "-m", "residency.sealed", str(script), *arguments],
-        env={**os.environ, "PYTHONPATH": str(beside or script.parent), "HF_HUB_OFFLINE": "1"},
+        env=os.environ | env,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

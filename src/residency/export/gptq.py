@@ -6,7 +6,7 @@ import dataclasses
 import json
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,23 @@ def make(
         ],
         "top": TOP,
     }
+    taken = _quantized(interpreter, spec, folder, target)
+    copy_tokenizer(folder, target)
+    probes = tuple(
+        dataclasses.replace(
+            probe,
+            places=tuple(
+                make_place(p.length, top) for p, top in zip(probe.places, tops, strict=True)
+            ),
+        )
+        for probe, tops in zip(reference.probes, taken, strict=True)
+    )
+    note = f"GPTQ W4A16, a scale for each {size} weights, by {GPTQ.packages[0]}, for vLLM"
+    return dataclasses.replace(reference, probes=probes), note
+
+
+def _quantized(interpreter: Path, spec: Mapping[str, Any], folder: Path, target: Path) -> list[Any]:
+    """Have llmcompressor do it, in its own environment; the likeliest tokens at each place."""
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         asked = Path(scratch) / "spec.json"
         asked.write_text(json.dumps(spec), encoding="utf-8")
@@ -93,16 +110,5 @@ def make(
                 f"{lines[-1] if lines else f'exit code {done.returncode}'}",
                 hint="leave gptq out of [export] also, or take another base model",
             )
-        taken = json.loads((Path(scratch) / "places.json").read_text(encoding="utf-8"))
-    copy_tokenizer(folder, target)
-    probes = tuple(
-        dataclasses.replace(
-            probe,
-            places=tuple(
-                make_place(p.length, top) for p, top in zip(probe.places, tops, strict=True)
-            ),
-        )
-        for probe, tops in zip(reference.probes, taken, strict=True)
-    )
-    note = f"GPTQ W4A16, a scale for each {size} weights, by {GPTQ.packages[0]}, for vLLM"
-    return dataclasses.replace(reference, probes=probes), note
+        taken: list[Any] = json.loads((Path(scratch) / "places.json").read_text(encoding="utf-8"))
+    return taken
