@@ -11,9 +11,9 @@ from residency.models.base import BaseModel
 from residency.store import Store
 from tests import specialist
 from tests.data.test_label import Fake
-from tests.e2e.conftest import SETTINGS, residency
+from tests.e2e.conftest import SETTINGS, residency, rows
 
-PROMPTS = [f"{want} {what}" for want in ("where is my", "i lost the") for what in "abcdefghijklmno"]
+PROMPTS = [row["prompt"] for row in rows()]
 
 
 @pytest.fixture
@@ -42,13 +42,13 @@ url = "{teacher.url}"
 model = "big"
 """
         )
-        rows = "".join(json.dumps({"prompt": prompt}) + "\n" for prompt in PROMPTS)
-        (folder / "desk.jsonl").write_text(rows)
+        asked = "".join(json.dumps({"prompt": prompt}) + "\n" for prompt in PROMPTS)
+        (folder / "desk.jsonl").write_text(asked)
         said = json.loads(residency("run", "--workspace", folder, "--json").stdout)
-        asked = teacher.state()["requests"]
+        requests = teacher.state()["requests"]
         again = json.loads(residency("run", "--workspace", folder, "--json").stdout)
         assert all(stage["cached"] for stage in again["stages"])
-        assert teacher.state()["requests"] == asked == len(PROMPTS)
+        assert teacher.state()["requests"] == requests == len(PROMPTS)
     finally:
         teacher.stop()
     assert [stage["stage"] for stage in said["stages"]][:3] == ["label", "data", "train"]
@@ -63,8 +63,8 @@ def test_from_probabilities_a_smaller_model_is_served(small: BaseModel, tmp_path
     folder = workspace(tmp_path / "desk", small.path, train)
     settings = folder / "residency.toml"
     settings.write_text(settings.read_text().replace("rank = 4\n", ""))
-    rows = [{"prompt": prompt, "completion": prompt.upper()} for prompt in PROMPTS]
-    (folder / "desk.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pairs = [{"prompt": prompt, "completion": prompt.upper()} for prompt in PROMPTS]
+    (folder / "desk.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
     said = json.loads(residency("run", "--workspace", folder, "--json").stdout)
     outputs = said["stages"][1]["outputs"]
     assert outputs["model"]["kind"] == "model"

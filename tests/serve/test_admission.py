@@ -46,6 +46,8 @@ class Waiting(RuleBasedStateMachine):
         self.queue = self.queue.leave(caller, ticket)
         if line:
             line.remove(ticket)
+        if not line:  # who comes again waits anew
+            self.passed_over[caller] = 0
 
     @precondition(lambda self: len(self.queue) > 0)
     @rule()

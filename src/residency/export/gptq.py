@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -16,13 +17,14 @@ from residency.errors import ModelError
 from residency.fingerprint import TOP, Fingerprint, make_place
 from residency.models.chat import render
 from residency.models.folder import copy_tokenizer
-from residency.progress import say
+from residency.progress import Progress, say
 from residency.types import Conversation
 
 MAIN = Path(__file__).with_name("gptq_main.py")
 GROUPS = (128, 64, 32)
 ROWS = 256
 """Conversations to calibrate with; llmcompressor's own examples take 512 of 2,048 tokens."""
+_LAYER = re.compile(r"\((\d+)/(\d+)\): Calibrating")
 
 
 def group_size(config: Path) -> int:
@@ -89,26 +91,41 @@ def _quantized(interpreter: Path, spec: Mapping[str, Any], folder: Path, target:
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         asked = Path(scratch) / "spec.json"
         asked.write_text(json.dumps(spec), encoding="utf-8")
-        done = subprocess.run(
-            [str(interpreter), "-P", str(MAIN), str(asked)],
-            cwd=scratch,
-            env={
-                "HF_HUB_OFFLINE": "1",
-                "HF_HOME": scratch,
-                "HOME": scratch,
-                "GOMP_SPINCOUNT": SPIN_COUNT,
-            },
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            lines = [line for line in done.stderr.splitlines() if line.strip()]
+        code, last = _run([str(interpreter), "-P", str(MAIN), str(asked)], scratch)
+        if code:
+            reason = last or f"exit code {code}"
             raise ModelError(
-                f"{folder}: llmcompressor cannot quantize this model: "
-                f"{lines[-1] if lines else f'exit code {done.returncode}'}",
+                f"{folder}: llmcompressor cannot quantize this model: {reason}",
                 hint="leave gptq out of [export] also, or take another base model",
             )
         taken: list[Any] = json.loads((Path(scratch) / "places.json").read_text(encoding="utf-8"))
     return taken
+
+
+def _run(command: list[str], scratch: str) -> tuple[int, str]:
+    """Run llmcompressor in the folder `scratch` and show which layer it is at: its exit code, and
+    the last line that it wrote."""
+    env = {"HF_HUB_OFFLINE": "1", "HF_HOME": scratch, "HOME": scratch}
+    process = subprocess.Popen(
+        command,
+        cwd=scratch,
+        env=env | {"GOMP_SPINCOUNT": SPIN_COUNT},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    )
+    assert process.stderr is not None
+    last = ""
+    try:
+        with process.stderr, Progress("GPTQ, layers", 0) as progress:
+            for line in process.stderr:
+                last = line.strip() or last
+                if found := _LAYER.search(line):
+                    progress.total = int(found[2])
+                    progress.advance(int(found[1]) - progress.done)
+        return process.wait(), last
+    except BaseException:  # Ctrl-C too must not leave it behind
+        process.kill()
+        raise
