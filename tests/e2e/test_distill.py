@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from residency.models.base import BaseModel
+from residency.models.shape import stored_weights
 from residency.store import Store
 from tests import specialist
 from tests.data.test_label import Fake
@@ -25,6 +27,8 @@ def workspace(folder: Path, base: Path, train: str) -> Path:
     folder.mkdir()
     text = SETTINGS.replace("[data]", f'[model]\nbase = "{base}"\n[data]', 1)
     text = text.replace("[train]\n", "[train]\n" + train, 1)
+    # Random weights do not bear four bits.
+    text = text.replace('levels = ["Q8_0", "Q4_K_M"]', 'levels = ["Q8_0"]')
     (folder / "residency.toml").write_text(text)
     return folder
 
@@ -59,8 +63,14 @@ model = "big"
 
 @pytest.mark.slow
 def test_from_probabilities_a_smaller_model_is_served(small: BaseModel, tmp_path: Path) -> None:
-    train = f'method = "distill"\nteacher_model = "{small.path}"\nstudent_layers = 1\n'
-    folder = workspace(tmp_path / "desk", small.path, train)
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    deep = Path(shutil.copytree(small.path, tmp_path / "deep"))
+    LlamaForCausalLM(LlamaConfig.from_pretrained(small.path, num_hidden_layers=2)).save_pretrained(
+        deep
+    )
+    train = f'method = "distill"\nteacher_model = "{deep}"\nstudent_layers = 1\n'
+    folder = workspace(tmp_path / "desk", deep, train)
     settings = folder / "residency.toml"
     settings.write_text(settings.read_text().replace("rank = 4\n", ""))
     pairs = [{"prompt": prompt, "completion": prompt.upper()} for prompt in PROMPTS]
@@ -68,6 +78,7 @@ def test_from_probabilities_a_smaller_model_is_served(small: BaseModel, tmp_path
     said = json.loads(residency("run", "--workspace", folder, "--json").stdout)
     outputs = said["stages"][1]["outputs"]
     assert outputs["model"]["kind"] == "model"
+    assert said["stages"][1]["figures"]["parameters"] < stored_weights(deep)
     assert said["release"]
     store = Store(folder)
     record = next(record for record in store.records() if record.stage == "export")

@@ -1,4 +1,4 @@
-"""Records `steady.tsv`: an hour of steady load, as the record and the watch of a gateway have it.
+"""Records `steady_tokens.tsv`: an hour of steady load, as record and watch of a gateway have it.
 
     python -m tests.watch.record_steady FILE [SECONDS]
 
@@ -34,6 +34,8 @@ from tests.serve import processes
 
 MODEL = "desk"
 PAUSE, WORDS, LOOK = 1.4, 30, 5.0
+SHARED_MEMORY = "/dev/shm"
+"""Where the workspace is: on a disk that others fill meanwhile the alarm would be right."""
 STOPPED = 10.0
 """Seconds by which a sleep is longer only where the process was stopped."""
 Line = tuple[float, str]
@@ -107,7 +109,7 @@ def requests(folder: Path) -> Iterator[tuple[float, Line]]:
 def main() -> None:
     target = Path(sys.argv[1])
     seconds = float(sys.argv[2]) if len(sys.argv) > 2 else 3600.0
-    with tempfile.TemporaryDirectory() as name, FakeEngine("slow") as fake:
+    with tempfile.TemporaryDirectory(dir=SHARED_MEMORY) as name, FakeEngine("slow") as fake:
         folder = Path(name)
         os.environ["FAKE_KEY"] = fake.key
         api = {"url": f"{fake.url}/v1", "model": "slow", "key_variable": "FAKE_KEY"}
