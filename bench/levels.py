@@ -257,7 +257,7 @@ def _agreement(orders: Mapping[str, Sequence[float]], *, learnt: bool) -> str:
         if name == "loss" and not learnt:
             continue
         if len(set(orders[name])) == 1:
-            said.append(f"{words} are the same for all builds")
+            said.append(f"in {words} all builds are equal")
             continue
         tau, rho = (test(orders["divergence"], orders[name]) for test in (kendalltau, spearmanr))
         said.append(

@@ -37,6 +37,13 @@ def test_work_that_was_not_finished_is_not_found(store: Store) -> None:
     assert (again.path / "half").read_text() == "half"
 
 
+def test_of_two_stages_within_a_second_the_second_is_the_last(store: Store) -> None:
+    keys = [letter * 16 for letter in "gbfahc"]
+    assert keys == [work(store, key=key, text=key).key for key in keys]
+    assert [record.key for record in store.records()] == keys
+    assert store.last("data").key == keys[-1]
+
+
 def test_a_record_whose_bytes_are_gone_does_not_count(store: Store) -> None:
     import shutil
 

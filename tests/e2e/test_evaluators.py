@@ -143,6 +143,7 @@ def test_lm_eval(url: str, cases: Path, ours: float, tmp_path: Path) -> None:
         env=offline(OPENAI_API_KEY="any"),
     )
     found = read(next((tmp_path / "out").rglob("results_*.json")))["results"]["shared"]
+    print(f"lm-eval: exact match {found['exact_match,none']}, residency compare: {ours}")
     assert found["exact_match,none"] == pytest.approx(ours)
 
 
@@ -160,6 +161,7 @@ def test_inspect(url: str, cases: Path, ours: float, tmp_path: Path) -> None:
     log = read(next((tmp_path / "logs").glob("*.json")))
     assert log["status"] == "success"
     metrics = log["results"]["scores"][0]["metrics"]
+    print(f"inspect-ai: exact {metrics['mean']['value']}, residency compare: {ours}")
     assert metrics["mean"]["value"] == pytest.approx(ours)
 
 

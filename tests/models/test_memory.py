@@ -152,6 +152,15 @@ def test_gemmas_further_norms_keep_their_inputs_too() -> None:
     assert more == step.tokens * 32 * 4 * (2 * 4096 + 128 * 32 + 128 * 8)
 
 
+def test_windows_are_copied_twice_for_each_answer_at_once() -> None:
+    """Seen in llama.cpp's log for Gemma 3 270M: two checkpoints of 7.5 MiB each."""
+    gemma = read_shape("gemma-3-270m")
+    sizes = {p.name: p.size for p in need(gemma, level="f16", context=2048, slots=4).parts}
+    assert sizes["checkpoints"] == 4 * 2 * 7.5 * 2**20
+    small = need(mistral(), level="f16", context=2048, slots=4)
+    assert not any(part.size for part in small.parts if part.name == "checkpoints")
+
+
 def test_all_forms_of_the_weights_are_told() -> None:
     found = sizes(mistral())
     assert set(found) == {*GGUF, "onnx-int4", "nf4"}

@@ -20,6 +20,9 @@ Precision = Literal["float32", "bfloat16"]
 
 _F16, _FLOAT = 2, 4
 _MICRO_BATCH = 512  # tokens that llama.cpp computes at once (its n_ubatch)
+# Copies of its windows that llama.cpp's server takes while it reads a long prompt, to come back to
+# when the next one differs (its context checkpoints).
+_COPIES = 2
 # A llama.cpp host process: the program, and its vocabulary's tables for each token.
 _ENGINE, _ENGINE_TOKEN = 42_000_000, 500
 # A process with torch, transformers and peft loaded, and what its libraries keep for products
@@ -86,6 +89,12 @@ def need(shape: Shape, *, level: str, context: int, slots: int) -> Need:
             how=f"{cache_a_token(shape) / 1024:.1f} KiB a token, {slots} x {context} tokens, f16",
         ),
         Part(
+            name="checkpoints",
+            size=_COPIES * slots * min(context, shape.window) * _windowed_token(shape),
+            basis="derived",
+            how=f"{_COPIES} copies of the windows for each prompt, up to 32 in a long talk",
+        ),
+        Part(
             name="compute buffers",
             size=_MICRO_BATCH * (states + _F16 * whole),
             basis="estimated",
@@ -112,7 +121,12 @@ def cache_a_token(shape: Shape) -> int:
 def _outside_window(shape: Shape, context: int) -> int:
     """Bytes that layers with a sliding window save: they keep a window and a micro-batch."""
     kept = min(context, shape.window + _MICRO_BATCH) if shape.window else context
-    return (context - kept) * shape.windowed * shape.kv_heads * shape.head_dim * 2 * _F16
+    return (context - kept) * _windowed_token(shape)
+
+
+def _windowed_token(shape: Shape) -> int:
+    """Bytes of keys and values of one token in the layers with a sliding window."""
+    return shape.windowed * shape.kv_heads * shape.head_dim * 2 * _F16
 
 
 def _weights(shape: Shape, level: str) -> Part:
