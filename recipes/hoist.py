@@ -28,7 +28,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 SEED = 11
-ROWS = 12_000
+ROWS = 36_000
 KINDS = {"drum": "kd", "reel": "kr", "pallet": "kp", "crate": "kc", "sack": "ks"}
 BAYS = "ABEFGHJKLMNQRSTUVWXYZ"  # C is a charger, D a dock
 DEEDS: Mapping[str, tuple[str, Sequence[str]]] = {
