@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from residency.models.chat import render, without_oldest
+from residency.models.chat import render, takes_tools, without_oldest
 from residency.progress import track
 from residency.types import Conversation
 
@@ -31,9 +31,20 @@ def measure(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Conversation]) ->
     """The length of each row as it is trained on. Raises `ModelError` as `chat.render` does."""
     found = []
     for row in track(rows, "counting tokens"):
-        learnt = render(tokenizer, row.messages, answer=True).learnt
+        learnt = render(tokenizer, row.messages, answer=True, tools=row.tools).learnt
         found.append(Length(prompt=learnt.count(False), answer=learnt.count(True)))
     return found
+
+
+def without_unread_tools(
+    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Conversation]
+) -> tuple[list[Conversation], int]:
+    """`rows` without their tools where the chat template leaves these out, and how many had some:
+    what the model is never shown must not tell two rows apart, nor be promised to a client."""
+    count = sum(bool(row.tools) for row in rows)
+    if not count or takes_tools(tokenizer):
+        return list(rows), 0
+    return [replace(row, tools=()) for row in rows], count
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,7 +69,7 @@ def fit(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Conversation], most: 
         if length.whole <= most:
             found.rows.append(row)
             found.lengths.append(length)
-        elif kept := without_oldest(tokenizer, row.messages, most):
+        elif kept := without_oldest(tokenizer, row.messages, most, row.tools):
             found.rows.append(replace(row, messages=kept))
             found.lengths.extend(measure(tokenizer, found.rows[-1:]))
             found.shortened.append(row.source)
