@@ -80,7 +80,8 @@ def read(path: Path, columns: Mapping[str, str], *, unanswered: bool = False) ->
             whole = _opened(record, columns) if unanswered else record
             messages, form = _messages(whole, columns, rows.unused)
             _check(messages, unanswered=unanswered)
-            tools = _tools(whole["tools"]) if form == "messages" and "tools" in whole else ()
+            tools = _tools(whole.get("tools")) if form == "messages" else ()
+            _check_answer(messages[-1], tools)
         except DataError as error:
             named = error.message if line == 0 else f"{path}:{line}: {error.message}"
             rows.problems.append(DataError(named, hint=error.hint))
@@ -301,6 +302,17 @@ def _calls(value: Any) -> list[dict[str, Any]]:
         text = text if isinstance(text, str) else json.dumps(given, ensure_ascii=False)
         calls.append({**call, "function": {**function, "arguments": text}})
     return calls
+
+
+def _check_answer(answer: Message, tools: Tools) -> None:
+    """An engine reads a call in an answer only where it was asked with the tool."""
+    known = [tool["function"]["name"] for tool in tools]
+    for call in answer.extra.get("tool_calls", ()):
+        if (name := call["function"]["name"]) not in known:
+            raise DataError(
+                f"the answer calls {name!r}, which is not among the row's tools",
+                hint='"tools" beside "messages" defines the functions that may be called',
+            )
 
 
 def _tools(value: Any) -> Tools:

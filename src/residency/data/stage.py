@@ -22,6 +22,8 @@ from residency.progress import say
 from residency.store import Draft, write_atomic
 from residency.types import Conversation, Record, to_json
 
+_UNREAD = ("tools_left_out", "calls_left_out")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Inputs:
@@ -62,7 +64,7 @@ def run(inputs: Inputs, settings: DataSettings, out: Draft) -> Record:
         "split": {side: len(found) for side, found in sides.items()},
         "tokens": _tokens(fitting.lengths),
         "answers": describe.answers(short),
-        **({"tools_left_out": unread} if unread else {}),
+        **unread,
         **more,
     }
     folder = out.path / "dataset"
@@ -87,8 +89,8 @@ def _added(
     found = added.fitted(kept, sides, settings.near_duplicate)
     for one in found.rows:
         sides[one.split].append(one.row)
-    counts = {"rows": len(rows), **added.about(found), "too_long": len(fitting.too_long)}
-    counts |= {"tools_left_out": unread} if unread else {}
+    about = added.about(found)
+    counts = {"rows": len(rows), **about, "too_long": len(fitting.too_long), **unread}
     left_out = {
         name: describe.dropped(getattr(found, name))
         for name in ("duplicates", "contradictions", "leaks")
@@ -97,6 +99,12 @@ def _added(
 
 
 def _fitting(inputs: Inputs, tokenizer: Any, rows: Sequence[Conversation], most: int) -> Fitting:
+    if not rows:
+        raise DataError(
+            f"{inputs.file}: every answer is a call of a tool, and the base model's chat template "
+            "has no place for tools",
+            hint="take another base model",
+        )
     found = fit(tokenizer, rows, most)
     if not found.rows:
         raise DataError(
@@ -117,7 +125,7 @@ def _tokens(lengths: Sequence[Length]) -> dict[str, Any]:
 def _figures(report: Mapping[str, Any]) -> dict[str, Any]:
     counted = ("duplicates", "contradictions", "shortened", "too_long")
     plain = ("form", "rows", "near_duplicate_groups", "split", "tokens")
-    unread = {k: v for k, v in report.items() if k == "tools_left_out"}
+    unread = {name: report[name] for name in _UNREAD if name in report}
     traffic = {k: v for k, v in report.get("traffic", {}).items() if k != "left_out"}
     return {
         **({"traffic": traffic} if traffic else {}),
@@ -134,11 +142,12 @@ def _tell(figures: Mapping[str, Any], unused: Sequence[str]) -> None:
     if traffic := figures.get("traffic"):
         used = ", ".join(f"{side} {count}" for side, count in traffic["used"].items())
         say(f"of them from traffic: {used}; {traffic['leaks']} too near to another side: left out")
-    unread = figures.get("tools_left_out", 0) + (traffic or {}).get("tools_left_out", 0)
+    unread, calls = (figures.get(n, 0) + (traffic or {}).get(n, 0) for n in _UNREAD)
     if unread:
         say(
             f"{unread} rows define tools, which the base model's chat template leaves out: they "
-            "are taught without, and the endpoint will refuse tools"
+            f"are taught without, and the endpoint will refuse tools; {calls} rows whose answer is "
+            "a call are dropped"
         )
     if unused:
         say(f"not used: {', '.join(unused)}")

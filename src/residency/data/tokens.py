@@ -38,13 +38,17 @@ def measure(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Conversation]) ->
 
 def without_unread_tools(
     tokenizer: PreTrainedTokenizerBase, rows: Sequence[Conversation]
-) -> tuple[list[Conversation], int]:
-    """`rows` without their tools where the chat template leaves these out, and how many had some:
-    what the model is never shown must not tell two rows apart, nor be promised to a client."""
-    count = sum(bool(row.tools) for row in rows)
-    if not count or takes_tools(tokenizer):
-        return list(rows), 0
-    return [replace(row, tools=()) for row in rows], count
+) -> tuple[list[Conversation], dict[str, int]]:
+    """`rows` as they can be taught and served where the chat template leaves tools out: without
+    them, and without the rows whose answer is a call. The counts of both, if there are tools.
+
+    What the model is never shown must not tell two rows apart.
+    """
+    having = sum(bool(row.tools) for row in rows)
+    if not having or takes_tools(tokenizer):
+        return list(rows), {}
+    kept = [replace(row, tools=()) for row in rows if "tool_calls" not in row.messages[-1].extra]
+    return kept, {"tools_left_out": having, "calls_left_out": len(rows) - len(kept)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -175,9 +175,11 @@ def _given(exchange: Exchange) -> Mapping[str, Any]:
 
 
 def _calls(exchange: Exchange) -> Tools:
-    """The answer's calls of tools that it was given, if all have objects as arguments."""
-    calls = (tools_from(_given(exchange).get("tool_calls")) or ()) if tools_of(exchange) else ()
-    whole = all(isinstance(arguments_of(one["function"]), Mapping) for one in calls)
+    """The answer's calls, if all are of tools that it was given, with objects as arguments."""
+    known = {tool["function"]["name"] for tool in tools_of(exchange) or ()}
+    calls = tools_from(_given(exchange).get("tool_calls")) or ()
+    functions = [call["function"] for call in calls]
+    whole = all(f["name"] in known and isinstance(arguments_of(f), Mapping) for f in functions)
     return calls if whole else ()
 
 
