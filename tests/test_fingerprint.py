@@ -18,6 +18,7 @@ from residency.fingerprint import Fingerprint, compare, divergence, take_engine,
 from residency.models.base import BaseModel
 from residency.models.chat import load_tokenizer, render
 from residency.types import Conversation
+from tests import tooled
 from tests.planted import CHATML_WITHOUT_SYSTEM, rewritten
 from tests.specialist import Specialist, conversations, make_base
 
@@ -186,6 +187,12 @@ def test_it_round_trips_and_a_damaged_file_is_refused(trained: Fingerprint, tmp_
 def test_probes_are_the_first_of_the_validation_split(tmp_path: Path) -> None:
     write_conversations(tmp_path / "validation.jsonl", conversations())
     assert fingerprint.probes(tmp_path) == conversations()[:4]
+    called = tooled.conversation("Q", tooled.call(day="Monday"))
+    write_conversations(tmp_path / "validation.jsonl", [called, *conversations()])
+    assert fingerprint.probes(tmp_path) == conversations()[:4]
+    write_conversations(tmp_path / "validation.jsonl", [called])
+    (only,) = fingerprint.probes(tmp_path)
+    assert only.messages[-1].to_dict() == {"role": "assistant", "content": called.answer}
     write_conversations(tmp_path / "validation.jsonl", [])
     with pytest.raises(DataError, match="no conversation to probe with"):
         fingerprint.probes(tmp_path)

@@ -14,6 +14,8 @@ Method = Literal["lora", "qlora", "full", "distill", "scratch"]
 """How a model is trained."""
 Level = Literal["bf16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "IQ4_XS", "Q3_K_M", "Q2_K"]
 """llama.cpp's names of what weights are quantized to."""
+Tools = Sequence[Mapping[str, Any]]
+"""The definitions of functions that OpenAI's API takes beside messages."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,6 +30,43 @@ class Message:
         """The message as OpenAI's API writes it."""
         return {"role": self.role, "content": self.content, **self.extra}
 
+    @property
+    def said(self) -> str:
+        """What it says as a text that can be compared: its content, or its calls of tools."""
+        return calls_text(self.extra.get("tool_calls")) or self.content
+
+
+def calls_text(calls: Any) -> str:
+    """Calls of tools, in OpenAI's form, as one flat JSON object: the names of the tools, and each
+    argument under its tool's name, so that they are compared by name and by argument. Empty where
+    there are none."""
+    fields: dict[str, Any] = {}
+    listed = calls if isinstance(calls, list | tuple) else ()
+    for number, call in enumerate((c for c in listed if isinstance(c, Mapping)), 1):
+        function = call.get("function")
+        function = function if isinstance(function, Mapping) else {}
+        place = "" if number == 1 else f" {number}"
+        name, given = str(function.get("name", "")), arguments_of(function)
+        fields[f"tool{place}"] = name
+        each = sorted(given.items()) if isinstance(given, Mapping) else [("arguments", given)]
+        fields |= {f"{name}{place}.{key}": value for key, value in each}
+    return json.dumps(fields, ensure_ascii=False) if fields else ""
+
+
+def is_call(text: str) -> bool:
+    """Whether `text` is what `calls_text` makes."""
+    return text.startswith('{"tool": "')
+
+
+def arguments_of(function: Mapping[str, Any]) -> Any:
+    """A call's arguments as an object: OpenAI's API writes them as JSON in a string. What is no
+    JSON stays what it is."""
+    given = function.get("arguments", "{}")
+    try:
+        return json.loads(given)
+    except (ValueError, TypeError):
+        return given
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Conversation:
@@ -35,6 +74,7 @@ class Conversation:
 
     messages: tuple[Message, ...]
     source: str
+    tools: Tools = ()
 
     @property
     def prompt(self) -> tuple[Message, ...]:
@@ -42,12 +82,17 @@ class Conversation:
 
     @property
     def answer(self) -> str:
-        return self.messages[-1].content
+        return self.messages[-1].said
 
     @property
     def question(self) -> str:
         """The last user message: what near-duplicates are looked for in."""
         return next((m.content for m in reversed(self.prompt) if m.role == "user"), "")
+
+    def in_words(self) -> Conversation:
+        """The same with calls of tools at its end as the text that they are compared by."""
+        answer = Message(role="assistant", content=self.answer)
+        return dataclasses.replace(self, messages=(*self.prompt, answer))
 
     def with_system(self, system: str) -> Conversation:
         """The same conversation, opened by `system` unless it already has a system message."""

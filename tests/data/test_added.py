@@ -14,10 +14,23 @@ from residency.models.base import BaseModel
 from residency.store import Store
 from tests.data.rows import row
 from tests.data.test_stage import PAIRS, _draft, _write
+from tests.tooled import call, conversation
 
 
 def of(question: str, answer: str = "A", split: str = "train", line: int = 1) -> Added:
     return Added(row=row(question, answer, line), split=split, exchange=f"req_{line}", why="given")
+
+
+def test_a_row_keeps_its_tools_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / FROM_TRAFFIC
+    called = conversation("Free on Tuesday?", call(day="Tuesday"))
+    called = dataclasses.replace(called, source=f"{FROM_TRAFFIC}:1")
+    added.write(path, [dataclasses.replace(of("Q"), row=called), of("R")])
+    assert added.read(path)[0].row == called
+    assert path.read_text().count('"tools"') == 1
+    path.write_text(path.read_text().replace('"function": {"name"', '"function": {"nome"'))
+    with pytest.raises(DataError, match=r"traffic\.jsonl:1: tools"):
+        added.read(path)
 
 
 SIDES = {

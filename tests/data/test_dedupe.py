@@ -4,6 +4,7 @@ from residency.data.dedupe import compared, drop_repeated
 from residency.near_duplicates import canonical
 from residency.types import Conversation, Message
 from tests.data.rows import row
+from tests.tooled import call, conversation
 
 
 def test_the_same_question_is_kept_once() -> None:
@@ -29,6 +30,20 @@ def test_json_answers_are_compared_as_values() -> None:
 
 def test_the_same_words_under_another_system_message_are_another_question() -> None:
     assert len(drop_repeated([row("Q", system="a"), row("Q", system="b")]).rows) == 2
+
+
+def test_the_same_words_with_other_tools_are_another_question() -> None:
+    rows = [conversation("Q", tools=(name,)) for name in ("free_slots", "book")]
+    assert drop_repeated([*rows, rows[0]]).rows == rows
+
+
+def test_calls_are_answers_like_others() -> None:
+    first, same, other = (
+        conversation("Q", call(**given))
+        for given in ({"day": "Monday", "limit": 1}, {"limit": 1, "day": "Monday"}, {"day": "x"})
+    )
+    found = drop_repeated([first, same, other])
+    assert (len(found.duplicates), len(found.contradictions)) == (1, 1)
 
 
 def test_a_dialogue_is_compared_as_a_whole() -> None:

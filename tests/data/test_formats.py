@@ -7,6 +7,7 @@ import pytest
 
 from residency.data.formats import Rows, read, require
 from residency.errors import DataError
+from tests.tooled import call, tool
 
 
 @pytest.fixture
@@ -90,9 +91,27 @@ def test_a_map_names_the_keys_of_json_too(put) -> None:
 
 
 def test_what_is_not_used_is_told(put) -> None:
-    assert read(put({**FORMS["messages"], "tools": [], "id": 1}), {}).unused == {"tools", "id"}
+    assert read(put({**FORMS["messages"], "tools": [], "id": 1}), {}).unused == {"id"}
 
 
+def test_tools_and_calls_of_them_are_read(put) -> None:
+    asked = {"role": "user", "content": "Free on 周二?"}
+    as_object = {"function": {"name": "free_slots", "arguments": {"day": "周二"}}}
+    called = {"role": "assistant", "content": None, "tool_calls": [call(day="周二"), as_object]}
+    (row,) = require(read(put({"messages": [asked, called], "tools": [tool()]}), {}))
+    assert tuple(row.tools) == (tool(),)
+    calls = row.messages[-1].extra["tool_calls"]
+    assert [one["function"]["arguments"] for one in calls] == ['{"day": "周二"}'] * 2
+    assert json.loads(row.answer) == {
+        "tool": "free_slots",
+        "free_slots.day": "周二",
+        "tool 2": "free_slots",
+        "free_slots 2.day": "周二",
+    }
+
+
+HALF_A_CALL = {"function": {"name": "f", "arguments": '{"a": 1'}}
+A_CALL = {"role": "assistant", "content": None, "tool_calls": [call(day="Monday")]}
 GOOD = {"prompt": "Q", "completion": "A"}
 
 
@@ -112,14 +131,19 @@ GOOD = {"prompt": "Q", "completion": "A"}
         ({"messages": ["Q"]}, "a message without 'role'"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "is not text"),
         (
-            {
-                "messages": [
-                    {"role": "user", "content": "Q"},
-                    {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]},
-                ]
-            },
-            "the answer is a tool call",
+            {"messages": [{"role": "assistant", "tool_calls": [{"id": "1"}]}]},
+            "a tool call without the name of its function",
         ),
+        (
+            {"messages": [{"role": "assistant", "tool_calls": [HALF_A_CALL]}]},
+            "whose arguments are no object",
+        ),
+        (
+            {"messages": [{"role": "user", "content": "Q"}, A_CALL], "tools": [tool("book")]},
+            "the answer calls 'free_slots', which is not among the row's tools",
+        ),
+        ({**FORMS["messages"], "tools": {"name": "f"}}, "tools is not a list of functions"),
+        ({**FORMS["messages"], "tools": [{"name": "f"}]}, "tools is not a list of functions"),
     ],
 )
 def test_a_wrong_row_is_named_with_its_line(put, row: object, words: str) -> None:

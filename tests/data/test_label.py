@@ -19,6 +19,7 @@ from residency.data import label
 from residency.errors import DataError, EngineRejected, RefusedError, SealedError, SettingsError
 from residency.store import Store
 from residency.types import Record
+from tests.tooled import tool
 
 ROOT = Path(__file__).parents[2]
 PRICE = 1000.0  # for a million tokens: a thousandth for each
@@ -91,6 +92,7 @@ def test_only_what_has_no_answer_is_asked(fake, tmp_path: Path) -> None:
         {"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "三"}]},
         {"instruction": "four", "input": "a", "output": ""},
         {"conversations": [{"from": "human", "value": "five"}]},
+        {"messages": [{"role": "user", "content": "six"}], "tools": [tool()]},
     )
     record, learnt = run(tmp_path, file, teacher(api.url, system="Shout."))
     assert learnt == [
@@ -101,6 +103,7 @@ def test_only_what_has_no_answer_is_asked(fake, tmp_path: Path) -> None:
         ("five", "FIVE"),
     ]
     assert record.figures["asked"] == 4
+    assert record.figures["dropped"] == {"it has tools": 1}
     assert record.figures["teacher"] == {"model": "big", "host": "127.0.0.1"}
     assert record.figures["spent"] == pytest.approx(api.state()["billed"])
     # The teacher's own instruction was sent, and the row's was not.

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 from residency.config import DataSettings
-from residency.conversations import SPLITS, read_conversations
+from residency.conversations import SPLITS, read_conversations, row_of
 from residency.data.stage import Inputs, run
 from residency.errors import DataError
 from residency.models.base import BaseModel
 from residency.store import Draft, Store
 from residency.types import Record
+from tests.tooled import call, conversation
 
 KINDS = ("billing", "nurse", "records")
 WORDS = ("apple", "bridge", "candle", "dolphin", "engine", "forest", "garden", "harbour")
@@ -56,6 +57,23 @@ def test_a_data_set_is_made(base: BaseModel, tmp_path: Path) -> None:
     assert report["too_long"]["rows"] == [f"d.jsonl:{len(PAIRS) + 3}"]
     assert report["tokens"]["prompt"]["max"] < 200
     assert record.figures["distinct_answers"] == 3
+
+
+def test_tools_that_the_template_leaves_out(
+    base: BaseModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """SmolLM2's template has no place for them: rows that differ in nothing else are one row."""
+    file = _write(tmp_path / "d.jsonl", PAIRS)
+    rows = [row_of(conversation("Free on Tuesday?", tools=(name,))) for name in ("a", "b")]
+    rows.append(row_of(conversation("Free on Friday?", call(day="Friday"))))
+    with file.open("a") as more:
+        more.write("".join(f"\n{json.dumps(row)}" for row in rows))
+    record = _run(file, base, tmp_path)
+    assert (record.figures["tools_left_out"], record.figures["duplicates"]) == (3, 1)
+    assert record.figures["calls_left_out"] == 1
+    assert "3 rows define tools" in capsys.readouterr().err
+    folder = Store(tmp_path).output(record, "dataset").path
+    assert not any('"tools"' in (folder / f"{side}.jsonl").read_text() for side in SPLITS)
 
 
 def test_again_after_a_kill_the_bytes_are_the_same(base: BaseModel, tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ BEHAVIOURS = {
     "error-mid-stream": "two words, then an error event as llama.cpp sends it",
     "exit": "two words, then the whole process dies",
     "second-thought": "what follows || in the last message if asked anew, else what is before it",
+    "call": "call the first tool with the last message as its `text`, in pieces",
     "surrogate": "half of a character, as a broken model may write it",
     "not-json": "status 200 and a page of HTML",
     **{status: f"refuse with status {status}" for status in STATUSES},
@@ -169,6 +170,9 @@ class Fake:
         response = await start_stream(request)
         await send(response, delta(body, {"role": "assistant", "content": None}))
         count = 0
+        if behaviour == "call":
+            await send_call(response, body)
+            return response
         async for word in words(behaviour, body):
             await send(response, delta(body, {"content": word}))
             count += 1
@@ -223,6 +227,18 @@ async def words(behaviour: str, body: dict[str, Any]) -> AsyncIterator[str]:
         if pause := {"slow": 0.05, "crawl": 0.5}.get(behaviour):
             await asyncio.sleep(pause)
         yield word if number == 0 else f" {word}"
+
+
+async def send_call(response: web.StreamResponse, body: dict[str, Any]) -> None:
+    name = body["tools"][0]["function"]["name"]
+    text = json.dumps({"text": body["messages"][-1]["content"]})
+    for piece in (
+        {"id": "c1", "type": "function", "function": {"name": name, "arguments": ""}},
+        *({"function": {"arguments": part}} for part in (text[:5], text[5:])),
+    ):
+        await send(response, delta(body, {"tool_calls": [{"index": 0, **piece}]}))
+    await send(response, delta(body, {}, finish_reason="tool_calls"))
+    await response.write(b"data: [DONE]\n\n")
 
 
 async def plain(behaviour: str, body: dict[str, Any]) -> web.Response:

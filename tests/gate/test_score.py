@@ -5,6 +5,7 @@ import json
 import pytest
 
 from residency.gate.score import (
+    Kind,
     fold,
     parse_object,
     relate,
@@ -14,6 +15,8 @@ from residency.gate.score import (
     task_kind,
     token_f1,
 )
+from residency.types import calls_text
+from tests.tooled import call
 
 RIGHT = '{"department": "billing", "urgency": "routine", "intent": "copy"}'
 
@@ -52,6 +55,29 @@ def test_task_kind(references: list[str], kind: str) -> None:
 )
 def test_not_a_json_object(text: str) -> None:
     assert parse_object(text) is None
+
+
+@pytest.mark.parametrize("kind", ["text", "label", "json"])
+def test_calls_of_tools_are_compared_by_name_and_by_argument(kind: Kind) -> None:
+    right, turned, other, elsewhere = (
+        calls_text([one])
+        for one in (
+            call(day="周二", limit=2),
+            call(limit=2.0, day="周二"),
+            call(day="周二", limit=3),
+            call("book", day="周二", limit=2),
+        )
+    )
+    assert score(kind, turned, right).exact and same(kind, turned, right)
+    half = score(kind, other, right)
+    assert not half.exact
+    assert half.by_field == {"tool": True, "free_slots.day": True, "free_slots.limit": False}
+    assert relate(kind, other, right) == "similar"
+    assert not any(score(kind, elsewhere, right).by_field.values())
+    assert relate(kind, elsewhere, right) == "different"
+    assert score(kind, "Which day?", right).by_field == dict.fromkeys(half.by_field, False)
+    if kind == "text":
+        assert half.similarity == pytest.approx(2 / 3)
 
 
 def test_json_equality_knows_types_but_not_layout() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from residency.errors import ModelError
 from residency.models.chat import load_tokenizer, render, render_turns
 from residency.types import Message
 
@@ -21,7 +22,10 @@ V1 = (
     "{% endif %}" + END
 )
 V3 = (
-    START + "{{ '[INST] ' + m.content + '[/INST]' }}"
+    "{{ bos_token }}{% set last = (messages | selectattr('role', 'equalto', 'user') | list)[-1] %}"
+    "{% for m in messages %}{% if m.role == 'user' %}{% if tools is not none and m == last %}"
+    "{{ '[AVAILABLE_TOOLS] ' + tools | tojson + '[/AVAILABLE_TOOLS]' }}{% endif %}"
+    "{{ '[INST] ' + m.content + '[/INST]' }}"
     "{% elif m.role == 'tool' %}"
     '{{ \'[TOOL_RESULTS] {"content": \' + m.content + \', "call_id": "\' + m.tool_call_id }}'
     "{{ '\"}[/TOOL_RESULTS]' }}"
@@ -52,6 +56,14 @@ TOOLS = (
     Message(role="tool", content="[9, 11]", extra={"tool_call_id": "call12345"}),
     Message(role="assistant", content="At nine and at eleven."),
 )
+SLOTS = {
+    "type": "function",
+    "function": {
+        "name": "free_slots",
+        "description": "Free hours of a day, 空闲",
+        "parameters": {"type": "object", "properties": {"day": {"type": "string"}}},
+    },
+}
 TEKKEN_SPECIAL = ("<unk>", "<s>", "</s>", "[INST]", "[/INST]")
 DATA = Path(str(resources.files("mistral_common"))) / "data"
 SENTENCEPIECE = {
@@ -106,7 +118,7 @@ def of_tekken(file: Path, template: str) -> Any:
     )
 
 
-def theirs(model: Path, messages: tuple[Message, ...]) -> list[int]:
+def theirs(model: Path, messages: tuple[Message, ...], tools: Any = None) -> list[int]:
     """The token ids of a conversation to train on, from mistral-common."""
     from mistral_common.protocol.instruct.request import ChatCompletionRequest
     from mistral_common.protocol.instruct.validator import ValidationMode
@@ -114,7 +126,8 @@ def theirs(model: Path, messages: tuple[Message, ...]) -> list[int]:
 
     own = MistralTokenizer.from_file(str(model), mode=ValidationMode.finetuning)
     turns = [message.to_dict() for message in messages]
-    return list(own.encode_chat_completion(ChatCompletionRequest(messages=turns)).tokens)
+    request = ChatCompletionRequest(messages=turns, tools=tools)
+    return list(own.encode_chat_completion(request).tokens)
 
 
 def learnt(tokenizer: Any, rendered: Any) -> str:
@@ -141,6 +154,22 @@ def test_calls_of_tools_have_the_tokens_of_mistral(tmp_path: Path) -> None:
     assert said.startswith("[TOOL_CALLS]")
     assert '"id": "call12345"}]</s>' in said
     assert said.endswith("At nine and at eleven.</s>")
+    with_tools = render_turns(tokenizer, TOOLS, [SLOTS])
+    assert list(with_tools.ids) == theirs(file, TOOLS, [SLOTS])
+    assert learnt(tokenizer, with_tools) == said
+    first = render(tokenizer, TOOLS[:2], answer=True, tools=[SLOTS])
+    assert list(first.ids) == theirs(file, TOOLS[:2], [SLOTS])
+
+
+def test_tools_that_move_with_the_talk_are_for_the_last_answer_alone(tmp_path: Path) -> None:
+    """Mistral writes them before the last question: in a talk's middle no earlier answer saw them
+    where they now stand."""
+    file = DATA / SENTENCEPIECE["v3"][0]
+    tokenizer = of_the_hub(tmp_path, file, V3, False)
+    last = render(tokenizer, TALK, answer=True, tools=[SLOTS])
+    assert list(last.ids) == theirs(file, TALK, [SLOTS])
+    with pytest.raises(ModelError, match="later in a talk"):
+        render_turns(tokenizer, TALK, [SLOTS])
 
 
 @pytest.mark.slow

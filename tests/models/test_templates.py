@@ -7,8 +7,18 @@ from typing import Any
 import pytest
 
 from residency.errors import ModelError
-from residency.models.chat import render, render_turns, shorten, stop_tokens
+from residency.models.base import BaseModel
+from residency.models.chat import (
+    load_tokenizer,
+    render,
+    render_turns,
+    shorten,
+    stop_tokens,
+    takes_tools,
+    without_oldest,
+)
 from residency.types import Message
+from tests.tooled import HERMES, call, conversation, tool
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}"
@@ -112,6 +122,35 @@ def test_a_call_of_a_tool_is_learnt_to_its_end() -> None:
     talk = (*TALK[:2], asks, result, TALK[2])
     both = learnt(own, render_turns(own, talk))
     assert both == f"{found}Until noon.<|im_end|>"
+
+
+def test_the_tools_of_a_row_are_read_and_not_learnt() -> None:
+    own = tokenizer(HERMES)
+    one = conversation("Free on Tuesday?", call(day="Tuesday", limit=2))
+    found = render(own, one.messages, answer=True, tools=one.tools)
+    assert '{"type": "function", "function": {"name": "free_slots"' in found.text
+    without = render(own, one.messages, answer=True)
+    assert "<tools>" not in without.text
+    assert learnt(own, found) == learnt(own, without)
+    assert learnt(own, found) == (
+        '<tool_call>\n{"name": "free_slots", "arguments": {"day": "Tuesday", "limit": 2}}'
+        "\n</tool_call><|im_end|>"
+    )
+    assert render_turns(own, one.messages, one.tools) == found
+
+
+def test_tools_take_room() -> None:
+    own, tools = tokenizer(HERMES), [tool()]
+    whole = len(render(own, TALK, answer=True, tools=tools).ids)
+    assert shorten(own, TALK, whole, tools) == TALK
+    assert without_oldest(own, TALK, whole - 1, tools) == (TALK[0], *TALK[3:])
+    assert without_oldest(own, TALK, whole - 1) == TALK
+
+
+def test_whether_a_template_has_a_place_for_tools(base: BaseModel) -> None:
+    assert takes_tools(tokenizer(HERMES))
+    assert not takes_tools(tokenizer(CHATML))
+    assert not takes_tools(load_tokenizer(base.path))
 
 
 def test_a_template_that_leaves_out_tools_is_refused() -> None:

@@ -11,7 +11,9 @@ from residency.train.batch import IGNORED
 from residency.train.causes import Finding, of_data, of_rate, of_template, of_tokens
 from residency.train.diagnosis import Diagnosis
 from residency.train.rows import encode
+from residency.train.samples import right_words
 from residency.types import Conversation
+from tests import tooled
 from tests.train.diseases import row, rows
 
 MANY = rows(200)
@@ -117,6 +119,19 @@ def test_a_wrong_mask(base: BaseModel) -> None:
         {**r, "labels": [IGNORED] * (len(r["labels"]) - 1) + r["labels"][-1:]} for r in right
     ]
     assert one(of_tokens(tokenizer, end_only, told), "mask").count == 3
+
+
+def test_a_call_may_say_the_question_again(base: BaseModel) -> None:
+    tokenizer = load_tokenizer(base.path)
+    tokenizer.chat_template = tooled.HERMES
+    told = [tooled.conversation("opening hours", tooled.call("search", query="opening hours"))]
+    rows_ = list(encode(tokenizer, told))
+    assert of_tokens(tokenizer, rows_, told) == []
+    tokens, words = right_words(tokenizer, told[0])
+    assert words == (
+        '<tool_call>\n{"name": "search", "arguments": {"query": "opening hours"}}\n</tool_call>'
+    )
+    assert tokens == sum(label != IGNORED for label in rows_[0]["labels"]) - 1
 
 
 def test_an_end_that_is_not_learnt(base: BaseModel) -> None:

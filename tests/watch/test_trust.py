@@ -5,9 +5,12 @@ from typing import Any
 
 import pytest
 
+from residency.config import DataSettings
 from residency.traffic.feedback import Feedback
 from residency.types import Exchange
+from residency.watch.corpus import corpus
 from residency.watch.trust import Judged, confidence, judge, opinions
+from tests.tooled import call, tool
 from tests.traffic.exchanges import exchange
 from tests.watch.exchanges import said, served
 
@@ -75,7 +78,8 @@ def test_half_an_answer_is_not_learnt_but_its_correction_is(changed: dict[str, A
         {"messages": "hello"},
         {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}]},
         {"messages": [{"role": "user", "content": "hi"}], "tools": [{"type": "function"}]},
-        {"messages": [{"role": "tool", "content": "hi"}]},
+        {"messages": [{"role": "user", "content": "hi"}, {"role": "tool", "content": "hi"}]},
+        {"messages": [{"role": "user", "content": "hi"}], "tools": [tool()], "tool_choice": "none"},
         {"messages": [{"role": "system", "content": "hi"}]},
         {"messages": [None]},
     ],
@@ -83,6 +87,27 @@ def test_half_an_answer_is_not_learnt_but_its_correction_is(changed: dict[str, A
 def test_what_is_no_text_is_left_out(request_: dict[str, Any]) -> None:
     one = exchange(1, request=request_)
     assert judge(one, opinions([said(1, "down", "no")]), REMOTE) is None
+
+
+def test_what_was_asked_with_tools_keeps_them_and_a_call_is_an_answer() -> None:
+    asked = [
+        {"role": "user", "content": "Free on Tuesday?"},
+        {"role": "assistant", "content": None, "tool_calls": [call(day="Tuesday")]},
+        {"role": "tool", "tool_call_id": "call12345", "content": "[9]"},
+    ]
+    answer = {"role": "assistant", "content": "", "tool_calls": [call(day="Wednesday")]}
+    choices = [{"message": answer, "finish_reason": "tool_calls"}]
+    one = exchange(1, request={"messages": asked, "tools": [tool()]}, response={"choices": choices})
+    found = judged(one)
+    assert (found.tools, found.why) == ((tool(),), "given")
+    assert found.trusted == '{"tool": "free_slots", "free_slots.day": "Wednesday"}'
+    assert [m.role for m in found.prompt] == ["user", "assistant", "tool"]
+    (row,) = corpus([found], {}, [], DataSettings(file="d.jsonl"), unrated=True).rows
+    assert row.row.tools == (tool(),)
+    assert row.row.messages[-1].extra["tool_calls"] == (call(day="Wednesday"),)
+    corrected = judged(one, said(1, "down", "We are closed."))
+    (row,) = corpus([corrected], {}, [], DataSettings(file="d.jsonl")).rows
+    assert row.row.messages[-1].to_dict() == {"role": "assistant", "content": "We are closed."}
 
 
 def test_texts_in_parts_and_plain_prompts_are_read() -> None:

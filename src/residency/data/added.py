@@ -1,9 +1,9 @@
 """Rows that came from served traffic: `traffic.jsonl` in the workspace, beside the data file.
 
-One JSON object a line: `messages`, the last of which is the answer to learn; `split`, the side that
-the row has for good; and where it is from: `exchange` is the id of the recorded call, `why` how its
-answer came to be trusted, `answered` which model gave it, `time` when (seconds since 1970). Rows
-may be edited and deleted by hand.
+One JSON object a line: `messages`, the last of which is the answer to learn; `tools` that the
+call defined, if any; `split`, the side that the row has for good; and where it is from: `exchange`
+is the id of the recorded call, `why` how its answer came to be trusted, `answered` which model gave
+it, `time` when (seconds since 1970). Rows may be edited and deleted by hand.
 
 What is in the data file is split as if there were no such rows, so that a test split stays one.
 """
@@ -19,7 +19,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from residency.conversations import SPLITS, message_from
+from residency.conversations import SPLITS, message_from, row_of, tools_from
 from residency.data.dedupe import compared, question_key
 from residency.errors import DataError
 from residency.near_duplicates import canonical, group_near
@@ -62,6 +62,7 @@ class _Line(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     messages: list[_Turn]
+    tools: list[dict[str, Any]] = []
     split: str
     exchange: str = ""
     why: str = ""
@@ -85,9 +86,8 @@ def write(path: Path, rows: Iterable[Added]) -> None:
 
 
 def _text(one: Added) -> str:
-    messages = [message.to_dict() for message in one.row.messages]
     about = {f.name: getattr(one, f.name) for f in dataclasses.fields(one) if f.name != "row"}
-    return json.dumps(to_dict({"messages": messages, **about}), ensure_ascii=False)
+    return json.dumps(to_dict({**row_of(one.row), **about}), ensure_ascii=False)
 
 
 def _row(line: str, source: str, place: str) -> Added:
@@ -106,9 +106,11 @@ def _row(line: str, source: str, place: str) -> Added:
             f"{place}: a row needs a split ({', '.join(SPLITS)}) and ends with an answer",
             hint="mend or delete the line",
         )
+    if (tools := tools_from(values.tools)) is None:
+        raise DataError(f"{place}: tools are not OpenAI's", hint="mend or delete the line")
     return Added(
-        row=Conversation(messages=messages, source=source),
-        **values.model_dump(exclude={"messages"}),
+        row=Conversation(messages=messages, source=source, tools=tools),
+        **values.model_dump(exclude={"messages", "tools"}),
     )
 
 

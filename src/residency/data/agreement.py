@@ -48,7 +48,7 @@ def most_given(texts: Sequence[str]) -> Agreed:
 
 def judge_task(prompt: Sequence[Message], answer: str) -> tuple[Message, ...]:
     """What the judge is asked about `answer`."""
-    said = "\n".join(f"{message.role}: {message.content}" for message in prompt)
+    said = "\n".join(f"{message.role}: {message.said}" for message in prompt)
     return (Message(role="user", content=_TASK.format(conversation=said, answer=answer)),)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from residency.near_duplicates import canonical, normalised
-from residency.types import Conversation
+from residency.types import Conversation, to_json
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,12 +27,13 @@ def compared(row: Conversation) -> str:
 
     In a dialogue the last question alone is often no more than "yes, please".
     """
-    return normalised("\n".join(m.content for m in row.prompt if m.role != "system"))
+    return normalised("\n".join(m.said for m in row.prompt if m.role != "system"))
 
 
 def question_key(row: Conversation) -> str:
     """What rows that ask the very same have in common."""
-    return "\0".join(f"{m.role}\1{normalised(m.content)}" for m in row.prompt)
+    said = "\0".join(f"{m.role}\1{normalised(m.said)}" for m in row.prompt)
+    return f"{said}\0tools\1{to_json(row.tools)}" if row.tools else said
 
 
 def drop_repeated(rows: Sequence[Conversation]) -> Deduped:

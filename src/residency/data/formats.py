@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from residency.conversations import tools_from
 from residency.data.table import read_table
 from residency.errors import DataError, StorageError
-from residency.types import Conversation, Message, Role
+from residency.types import Conversation, Message, Role, Tools, arguments_of
 
 PAIRS = (
     ("prompt", "completion"),
@@ -79,13 +80,15 @@ def read(path: Path, columns: Mapping[str, str], *, unanswered: bool = False) ->
             whole = _opened(record, columns) if unanswered else record
             messages, form = _messages(whole, columns, rows.unused)
             _check(messages, unanswered=unanswered)
+            tools = _tools(whole.get("tools")) if form == "messages" else ()
+            _check_answer(messages[-1], tools)
         except DataError as error:
             named = error.message if line == 0 else f"{path}:{line}: {error.message}"
             rows.problems.append(DataError(named, hint=error.hint))
         else:
             forms.add(form)
             source = f"{path.name}:{line}"
-            rows.conversations.append(Conversation(messages=messages, source=source))
+            rows.conversations.append(Conversation(messages=messages, source=source, tools=tools))
     rows.form = " and ".join(sorted(forms))
     return rows
 
@@ -219,7 +222,7 @@ def _messages(
     if not isinstance(record, dict):
         raise DataError(f"a JSON {type(record).__name__}, not an object", hint="see the formats")
     if isinstance(turns := record.get("messages"), list) and not columns:
-        unused |= set(record) - {"messages"}
+        unused |= set(record) - {"messages", "tools"}
         return tuple(_message(turn, "role", "content") for turn in turns), "messages"
     if isinstance(turns := record.get("conversations"), list) and not columns:
         unused |= set(record) - {"conversations", "system"}
@@ -278,7 +281,48 @@ def _message(turn: Any, role_key: str, text_key: str) -> Message:
         )
     kept = ("tool_calls", "tool_call_id", "name")
     extra = {key: turn[key] for key in kept if turn.get(key)}
+    if "tool_calls" in extra:
+        extra["tool_calls"] = _calls(extra["tool_calls"])
     return Message(role=role, content=_content(turn.get(text_key)).strip(), extra=extra)
+
+
+def _calls(value: Any) -> list[dict[str, Any]]:
+    """Calls of tools as OpenAI's API writes them, which engines want: arguments as JSON in text."""
+    calls = []
+    for call in tools_from(value) or [{"function": {"arguments": None}}]:
+        function = call["function"]
+        given = arguments_of(function)
+        if not isinstance(given, dict):
+            raise DataError(
+                "a tool call without the name of its function, or whose arguments are no object",
+                hint='{"id": "1", "type": "function", "function": {"name": "...", "arguments": '
+                '"{...}"}}',
+            )
+        text = function.get("arguments", "{}")
+        text = text if isinstance(text, str) else json.dumps(given, ensure_ascii=False)
+        calls.append({**call, "function": {**function, "arguments": text}})
+    return calls
+
+
+def _check_answer(answer: Message, tools: Tools) -> None:
+    """An engine reads a call in an answer only where it was asked with the tool."""
+    known = [tool["function"]["name"] for tool in tools]
+    for call in answer.extra.get("tool_calls", ()):
+        if (name := call["function"]["name"]) not in known:
+            raise DataError(
+                f"the answer calls {name!r}, which is not among the row's tools",
+                hint='"tools" beside "messages" defines the functions that may be called',
+            )
+
+
+def _tools(value: Any) -> Tools:
+    found = tools_from(value)
+    if found is None:
+        raise DataError(
+            "tools is not a list of functions as OpenAI's API takes it",
+            hint='[{"type": "function", "function": {"name": "...", "parameters": {...}}}]',
+        )
+    return found
 
 
 def _content(value: Any) -> str:
@@ -299,8 +343,7 @@ def _check(messages: tuple[Message, ...], *, unanswered: bool) -> None:
             f"the last message is not the assistant's (its role: {last})",
             hint="the last message is the answer to learn",
         )
-    if not messages[-1].content and not (unanswered and not messages[-1].extra):
-        what = "a tool call, which cannot be learnt yet" if messages[-1].extra else "empty"
-        raise DataError(f"the answer is {what}", hint="write the answer, or delete the row")
+    if not messages[-1].said and not unanswered:
+        raise DataError("the answer is empty", hint="write the answer, or delete the row")
     if not any(m.role == "user" and m.content for m in messages):
         raise DataError("no user message has text", hint="write the question, or delete the row")

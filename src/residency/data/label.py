@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from residency.config import DataSettings, Priced, Teacher
+from residency.conversations import row_of
 from residency.data.agreement import called_right, judge_task, most_given
 from residency.data.asking import Question, ask, key_of
 from residency.data.formats import read, require
@@ -103,12 +104,14 @@ async def _label(
     rows: Sequence[Conversation], teacher: Teacher, journal: Journal
 ) -> tuple[list[Conversation | None], dict[str, str]]:
     """The rows with their answers, None for one that is dropped, and why by its source."""
-    open_rows = [row for row in rows if not row.answer]
+    without = [row for row in rows if not row.answer]
+    open_rows = [row for row in without if not row.tools]
     asked = {row.source: _questions(row, teacher) for row in open_rows}
     every = [question for questions in asked.values() for question in questions]
     await ask(teacher, every, journal, teacher.concurrency, "teacher")
     answers: dict[str, str] = {}
-    dropped: dict[str, str] = {}
+    # A teacher's call of a tool is no text, and a text where a call is right would teach wrong.
+    dropped = {row.source: "it has tools" for row in without if row.tools}
     for source, questions in asked.items():
         given = [journal.answers[key_of(teacher, one)] for one in questions]
         text, why = _choose(given, teacher.agreement)
@@ -180,8 +183,7 @@ def _answered(
 def _write(path: Path, rows: Sequence[Conversation]) -> None:
     with path.open("w", encoding="utf-8") as file:
         for row in rows:
-            turns = [message.to_dict() for message in row.messages]
-            file.write(json.dumps({"messages": turns}, ensure_ascii=False) + "\n")
+            file.write(json.dumps(row_of(row), ensure_ascii=False) + "\n")
 
 
 def _figures(
@@ -196,7 +198,7 @@ def _figures(
         "teacher": {"model": teacher.model, "host": urlsplit(teacher.url).hostname},
         "judge": {"model": judge.model, "host": urlsplit(judge.url).hostname} if judge else None,
         "rows": len(rows),
-        "asked": sum(not row.answer for row in rows),
+        "asked": sum(not (row.answer or row.tools) for row in rows),
         "kept": len(kept),
         "dropped": dict(sorted(Counter(dropped.values()).items())),
         "dropped_rows": dict(list(dropped.items())[:_SHOWN]),

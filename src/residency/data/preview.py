@@ -27,7 +27,7 @@ def preview(
     marks = _COLOUR if (sys.stdout.isatty() if colour is None else colour) else _MARKS
     parts = []
     for row in rows:
-        rendered = render(tokenizer, row.messages, answer=True)
+        rendered = render(tokenizer, row.messages, answer=True, tools=row.tools)
         learnt = sum(rendered.learnt)
         head = f"--- {row.source}: {len(rendered.ids)} tokens, {learnt} of them learnt"
         parts.append(f"{head}\n{_marked(tokenizer, rendered, marks)}\n")

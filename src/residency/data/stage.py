@@ -13,7 +13,7 @@ from residency.data import added, describe
 from residency.data.dedupe import compared, drop_repeated
 from residency.data.formats import read, require
 from residency.data.split import split
-from residency.data.tokens import Fitting, Length, fit, spread
+from residency.data.tokens import Fitting, Length, fit, spread, without_unread_tools
 from residency.errors import DataError
 from residency.models.base import BaseModel
 from residency.models.chat import load_tokenizer
@@ -21,6 +21,8 @@ from residency.near_duplicates import group_near
 from residency.progress import say
 from residency.store import Draft, write_atomic
 from residency.types import Conversation, Record, to_json
+
+_UNREAD = ("tools_left_out", "calls_left_out")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,13 +43,15 @@ def run(inputs: Inputs, settings: DataSettings, out: Draft) -> Record:
     """
     out.clear()
     read_rows = read(inputs.file, settings.map)
+    tokenizer = load_tokenizer(inputs.base.path)
     rows = [row.with_system(settings.system) for row in require(read_rows)]
+    rows, unread = without_unread_tools(tokenizer, rows)
     deduped = drop_repeated(rows)
-    fitting = _fitting(inputs, deduped.rows, settings.max_tokens)
+    fitting = _fitting(inputs, tokenizer, deduped.rows, settings.max_tokens)
     short = fitting.rows
     groups = group_near([compared(row) for row in short], settings.near_duplicate)
     sides = split(short, groups, settings)
-    more = _added(inputs, settings, sides) if inputs.added else {}
+    more = _added(inputs.added, tokenizer, settings, sides) if inputs.added else {}
     report = {
         "form": read_rows.form,
         "unused_keys": sorted(read_rows.unused),
@@ -60,6 +64,7 @@ def run(inputs: Inputs, settings: DataSettings, out: Draft) -> Record:
         "split": {side: len(found) for side, found in sides.items()},
         "tokens": _tokens(fitting.lengths),
         "answers": describe.answers(short),
+        **unread,
         **more,
     }
     folder = out.path / "dataset"
@@ -73,19 +78,19 @@ def run(inputs: Inputs, settings: DataSettings, out: Draft) -> Record:
 
 
 def _added(
-    inputs: Inputs, settings: DataSettings, sides: dict[str, list[Conversation]]
+    file: Path, tokenizer: Any, settings: DataSettings, sides: dict[str, list[Conversation]]
 ) -> dict[str, Any]:
     """Put the rows from traffic to the sides that they have, and say what became of them."""
-    assert inputs.added is not None
-    rows = [replace(a, row=a.row.with_system(settings.system)) for a in added.read(inputs.added)]
-    tokenizer = load_tokenizer(inputs.base.path)
-    fitting = fit(tokenizer, [one.row for one in rows], settings.max_tokens)
+    rows = [replace(a, row=a.row.with_system(settings.system)) for a in added.read(file)]
+    read_rows, unread = without_unread_tools(tokenizer, [one.row for one in rows])
+    fitting = fit(tokenizer, read_rows, settings.max_tokens)
     short = {row.source: row for row in fitting.rows}
     kept = [replace(one, row=short[one.row.source]) for one in rows if one.row.source in short]
     found = added.fitted(kept, sides, settings.near_duplicate)
     for one in found.rows:
         sides[one.split].append(one.row)
-    counts = {"rows": len(rows), **added.about(found), "too_long": len(fitting.too_long)}
+    about = added.about(found)
+    counts = {"rows": len(rows), **about, "too_long": len(fitting.too_long), **unread}
     left_out = {
         name: describe.dropped(getattr(found, name))
         for name in ("duplicates", "contradictions", "leaks")
@@ -93,8 +98,14 @@ def _added(
     return {"traffic": {**counts, "left_out": left_out}}
 
 
-def _fitting(inputs: Inputs, rows: Sequence[Conversation], most: int) -> Fitting:
-    found = fit(load_tokenizer(inputs.base.path), rows, most)
+def _fitting(inputs: Inputs, tokenizer: Any, rows: Sequence[Conversation], most: int) -> Fitting:
+    if not rows:
+        raise DataError(
+            f"{inputs.file}: every answer is a call of a tool, and the base model's chat template "
+            "has no place for tools",
+            hint="take another base model",
+        )
+    found = fit(tokenizer, rows, most)
     if not found.rows:
         raise DataError(
             f"{inputs.file}: every row is longer than {most} tokens",
@@ -114,9 +125,11 @@ def _tokens(lengths: Sequence[Length]) -> dict[str, Any]:
 def _figures(report: Mapping[str, Any]) -> dict[str, Any]:
     counted = ("duplicates", "contradictions", "shortened", "too_long")
     plain = ("form", "rows", "near_duplicate_groups", "split", "tokens")
+    unread = {name: report[name] for name in _UNREAD if name in report}
     traffic = {k: v for k, v in report.get("traffic", {}).items() if k != "left_out"}
     return {
         **({"traffic": traffic} if traffic else {}),
+        **unread,
         **{name: report[name] for name in plain},
         **{name: report[name]["count"] for name in counted},
         "distinct_answers": report["answers"]["distinct"],
@@ -129,6 +142,13 @@ def _tell(figures: Mapping[str, Any], unused: Sequence[str]) -> None:
     if traffic := figures.get("traffic"):
         used = ", ".join(f"{side} {count}" for side, count in traffic["used"].items())
         say(f"of them from traffic: {used}; {traffic['leaks']} too near to another side: left out")
+    unread, calls = (figures.get(n, 0) + (traffic or {}).get(n, 0) for n in _UNREAD)
+    if unread:
+        say(
+            f"{unread} rows define tools, which the base model's chat template leaves out: they "
+            f"are taught without, and the endpoint will refuse tools; {calls} rows whose answer is "
+            "a call are dropped"
+        )
     if unused:
         say(f"not used: {', '.join(unused)}")
     words = {

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from residency.models.chat import render, without_oldest
+from residency.models.chat import render, takes_tools, without_oldest
 from residency.progress import track
 from residency.types import Conversation
 
@@ -31,9 +31,24 @@ def measure(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Conversation]) ->
     """The length of each row as it is trained on. Raises `ModelError` as `chat.render` does."""
     found = []
     for row in track(rows, "counting tokens"):
-        learnt = render(tokenizer, row.messages, answer=True).learnt
+        learnt = render(tokenizer, row.messages, answer=True, tools=row.tools).learnt
         found.append(Length(prompt=learnt.count(False), answer=learnt.count(True)))
     return found
+
+
+def without_unread_tools(
+    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Conversation]
+) -> tuple[list[Conversation], dict[str, int]]:
+    """`rows` as they can be taught and served where the chat template leaves tools out: without
+    them, and without the rows whose answer is a call. The counts of both, if there are tools.
+
+    What the model is never shown must not tell two rows apart.
+    """
+    having = sum(bool(row.tools) for row in rows)
+    if not having or takes_tools(tokenizer):
+        return list(rows), {}
+    kept = [replace(row, tools=()) for row in rows if "tool_calls" not in row.messages[-1].extra]
+    return kept, {"tools_left_out": having, "calls_left_out": len(rows) - len(kept)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,7 +73,7 @@ def fit(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Conversation], most: 
         if length.whole <= most:
             found.rows.append(row)
             found.lengths.append(length)
-        elif kept := without_oldest(tokenizer, row.messages, most):
+        elif kept := without_oldest(tokenizer, row.messages, most, row.tools):
             found.rows.append(replace(row, messages=kept))
             found.lengths.extend(measure(tokenizer, found.rows[-1:]))
             found.shortened.append(row.source)

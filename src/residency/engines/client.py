@@ -24,7 +24,7 @@ from residency.errors import (
     EngineTimeout,
     EngineUnavailable,
 )
-from residency.types import Message
+from residency.types import Message, Tools
 
 CONNECT_SECONDS = 5.0
 HEALTH_SECONDS = 10.0
@@ -35,9 +35,11 @@ _decode = json.JSONDecoder().decode
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChatAnswer:
-    """A whole answer. `ttft` (to the first token of text) and `seconds` count from the request."""
+    """A whole answer: its text, and its calls of tools as OpenAI's API writes them. `ttft` (to the
+    first token of either) and `seconds` count from the request."""
 
     text: str
+    calls: tuple[dict[str, Any], ...]
     finish_reason: str
     prompt_tokens: int
     completion_tokens: int
@@ -204,23 +206,45 @@ async def whole(chunks: AsyncIterator[dict[str, Any]]) -> ChatAnswer:
     begin = time.perf_counter()
     ttft, finish = 0.0, ""
     parts: list[str] = []
+    calls: dict[int, dict[str, Any]] = {}
     usage: Mapping[str, int] = {}
     async for chunk in chunks:
         usage = chunk.get("usage") or usage
         for choice in chunk["choices"]:
             finish = choice.get("finish_reason") or finish
-            if text := choice["delta"].get("content"):
+            text, called = (choice["delta"].get(name) for name in ("content", "tool_calls"))
+            if text or called:
                 ttft = ttft or time.perf_counter() - begin
-                parts.append(text)
+                parts.append(text or "")
+            for call in called or ():
+                add_call(calls, call)
     seconds = time.perf_counter() - begin
     return ChatAnswer(
         text="".join(parts),
+        calls=tuple(call for _, call in sorted(calls.items())),
         finish_reason=finish,
         prompt_tokens=usage.get("prompt_tokens", 0),
         completion_tokens=usage.get("completion_tokens", 0),
         ttft=ttft or seconds,
         seconds=seconds,
     )
+
+
+def chat_of(messages: Sequence[Message], tools: Tools) -> dict[str, Any]:
+    """A conversation as the API's request has it: without tools there is no such key."""
+    body: dict[str, Any] = {"messages": [message.to_dict() for message in messages]}
+    return {**body, "tools": list(tools)} if tools else body
+
+
+def add_call(calls: dict[int, dict[str, Any]], call: Mapping[str, Any]) -> None:
+    """Add a piece of a call to `calls`, which are by their index: id and name come first, then the
+    arguments bit by bit."""
+    new = {"id": "", "type": "function", "function": {"name": "", "arguments": ""}}
+    whole = calls.setdefault(call["index"], new)
+    whole["id"] = call.get("id") or whole["id"]
+    function = call.get("function") or {}
+    for name in ("name", "arguments"):
+        whole["function"][name] += function.get(name) or ""
 
 
 class EngineClient(ChatClient):
@@ -230,10 +254,9 @@ class EngineClient(ChatClient):
         super().__init__(f"{url}/v1", key, timeout)
         self._url = url
 
-    async def apply_template(self, messages: Sequence[Message]) -> str:
+    async def apply_template(self, messages: Sequence[Message], tools: Tools = ()) -> str:
         """The prompt that the engine makes of `messages`, generation prompt included."""
-        body = {"messages": [message.to_dict() for message in messages]}
-        return str((await self._ask("/apply-template", body))["prompt"])
+        return str((await self._ask("/apply-template", chat_of(messages, tools)))["prompt"])
 
     async def count(self, body: Mapping[str, Any]) -> int:
         """The tokens of the prompt that llama.cpp makes of a chat request, its tools included."""

@@ -102,7 +102,7 @@ class Endpoints:
             Message(role=one.pop("role"), content=one.pop("content") or "", extra=one)
             for one in body["messages"]
         ]
-        return self._model.prompt(messages)
+        return self._model.prompt(messages, body.get("tools") or ())
 
     def _stream(self, body: Any, ids: list[int], form: Any) -> Response:
         if len(ids) >= self._model.context:

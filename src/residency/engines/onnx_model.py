@@ -19,7 +19,7 @@ import numpy as np
 
 from residency.engines.decoding import OUT, Numbers, Stops, Wishes, likeliest, log_softmax, scores
 from residency.models.chat import load_tokenizer, render, stop_tokens
-from residency.types import Message
+from residency.types import Message, Tools
 
 CHUNK = 64
 """Tokens of a prompt that are read at once: the others wait for so long."""
@@ -56,9 +56,9 @@ class OnnxModel:
         self.context = min(context, known["model"]["context_length"])
         self._slots = asyncio.Semaphore(slots)
 
-    def prompt(self, messages: Sequence[Message]) -> str:
+    def prompt(self, messages: Sequence[Message], tools: Tools = ()) -> str:
         """The prompt that the chat template makes. Raises `ModelError`."""
-        return render(self.tokenizer, messages, answer=False).text
+        return render(self.tokenizer, messages, answer=False, tools=tools).text
 
     def tokens(self, text: str, *, add_special: bool = False) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=add_special)["input_ids"])

@@ -10,11 +10,11 @@ from typing import Any
 
 from residency import hardware, store
 from residency.engines import environments
-from residency.engines.client import EngineClient, Load
+from residency.engines.client import EngineClient, Load, chat_of
 from residency.engines.hosted import HostedEngine, compare_digest
 from residency.engines.vllm_host import KEY_VARIABLE
 from residency.errors import EngineLoadError
-from residency.types import Message
+from residency.types import Message, Tools
 
 _EXCEPTION = re.compile(
     # pydantic's, whose cause stands on a line of its own, or any exception.
@@ -55,10 +55,9 @@ class Vllm(HostedEngine):
 class VllmClient(EngineClient):
     """Asks vLLM, whose paths for tokens differ from llama.cpp's."""
 
-    async def apply_template(self, messages: Sequence[Message]) -> str:
+    async def apply_template(self, messages: Sequence[Message], tools: Tools = ()) -> str:
         # It shows no rendered prompt: only its tokens, and what they say.
-        asked = {"messages": [message.to_dict() for message in messages]}
-        tokens = (await self._ask("/tokenize", asked))["tokens"]
+        tokens = (await self._ask("/tokenize", chat_of(messages, tools)))["tokens"]
         return str((await self._ask("/detokenize", {"tokens": tokens}))["prompt"])
 
     async def count(self, body: Mapping[str, Any]) -> int:

@@ -90,7 +90,7 @@ def examine(opened: Opened, one: Conversation, build: Path | None) -> tuple[Said
     """Ask the full model, and the GGUF `build` where there is one, what they think of the recorded
     answer. Raises `DataError` where it is empty or too long, and `EngineError` for a broken build.
     """
-    whole = render(opened.tokenizer, one.messages, answer=True)
+    whole = render(opened.tokenizer, one.messages, answer=True, tools=one.tools)
     if len(whole.ids) > MOST_TOKENS:
         raise DataError(
             f"{one.source}: {len(whole.ids)} tokens; at most {MOST_TOKENS} are looked into",

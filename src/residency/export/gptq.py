@@ -64,7 +64,9 @@ def make(
         "model": str(folder),
         "target": str(target),
         "group": size,
-        "rows": [render(tokenizer, row.messages, answer=True).ids for row in rows[:ROWS]],
+        "rows": [
+            render(tokenizer, one.messages, answer=True, tools=one.tools).ids for one in rows[:ROWS]
+        ],
         "probes": [
             {"ids": probe.ids, "lengths": [place.length for place in probe.places]}
             for probe in reference.probes

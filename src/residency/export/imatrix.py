@@ -96,9 +96,10 @@ def _rows(tokenizer: Any, conversations: Sequence[Conversation]) -> list[tuple[i
     """Token ids of as many conversations as have `MAX_TOKENS` in all, in an order of no meaning:
     the user's file may be sorted."""
     rows, left = [], MAX_TOKENS
-    for conversation in random.Random(_SEED).sample(conversations, len(conversations)):
+    for one in random.Random(_SEED).sample(conversations, len(conversations)):
         if left <= 0:
             break
-        rows.append(render(tokenizer, conversation.messages, answer=True).ids[:left])
+        whole = render(tokenizer, one.messages, answer=True, tools=one.tools)
+        rows.append(whole.ids[:left])
         left -= len(rows[-1])
     return rows

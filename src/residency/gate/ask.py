@@ -13,12 +13,12 @@ from residency import fingerprint
 from residency.config import EngineSettings
 from residency.engines.base import Engine, EngineSpec
 from residency.engines.choice import engine_for
-from residency.engines.client import ChatClient
+from residency.engines.client import ChatClient, chat_of
 from residency.errors import EngineRejected, StorageError
 from residency.gate.answers import Answer, Asked, Timing, keep, kept
 from residency.progress import Progress, say
 from residency.store import write_atomic
-from residency.types import Build, Conversation
+from residency.types import Build, Conversation, calls_text
 
 TIMEOUT = 600.0
 # Nats a token. On one machine the same file gives the same bits, whatever the number of threads; a
@@ -110,9 +110,10 @@ async def _go_on(client: ChatClient, name: str, questions: Questions) -> None:
 async def answer_to(
     client: ChatClient, conversation: Conversation, max_tokens: int
 ) -> tuple[Answer, Timing]:
-    """The greedy answer to one prompt. Raises the `EngineError` tree; a refusal names the case."""
+    """The greedy answer to one prompt; calls of tools as `calls_text`. Raises the `EngineError`
+    tree; a refusal names the case."""
     body = {
-        "messages": [m.to_dict() for m in conversation.prompt],
+        **chat_of(conversation.prompt, conversation.tools),
         "temperature": 0.0,
         "seed": 0,
         "max_tokens": max_tokens,
@@ -125,7 +126,7 @@ async def answer_to(
         ) from error
     answer = Answer(
         source=conversation.source,
-        text=got.text,
+        text=calls_text(got.calls) or got.text,
         finish_reason=got.finish_reason,
         tokens=got.completion_tokens,
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from residency.config import Endpoint
-from residency.conversations import message_from
+from residency.conversations import message_from, tools_from
 from residency.engines.remote import RemoteClient
 from residency.errors import DataError, EngineError, EngineRejected
 from residency.gate.answers import Answer, Asked, keep, kept
@@ -17,7 +17,7 @@ from residency.gate.ask import answer_to
 from residency.gate.score import fold
 from residency.progress import Progress, say
 from residency.store import sha256_text
-from residency.types import Conversation, Exchange, Message
+from residency.types import Conversation, Exchange, Message, calls_text
 
 API = "api"
 TRAFFIC = "traffic"
@@ -60,15 +60,16 @@ def read_recorded(path: Path) -> list[Conversation]:
 
 
 def of_exchanges(exchanges: Iterable[Exchange]) -> Iterable[Conversation]:
-    """The chats among `exchanges` that were answered with a text."""
+    """The chats among `exchanges` that were answered with a text or with calls of tools."""
     for one in exchanges:
         try:
             answer = (one.response or {})["choices"][0]["message"]
             messages = tuple(message_from(m) for m in [*one.request["messages"], answer])
         except (LookupError, TypeError, AttributeError):
             continue
-        if isinstance(answer.get("content"), str):
-            yield Conversation(messages=messages, source=f"exchange {one.id}")
+        if isinstance(answer.get("content"), str) or calls_text(answer.get("tool_calls")):
+            tools = tools_from(one.request.get("tools")) or ()
+            yield Conversation(messages=messages, source=f"exchange {one.id}", tools=tools)
 
 
 def match(recorded: Iterable[Conversation], cases: Sequence[Conversation]) -> dict[int, Answer]:
@@ -87,7 +88,7 @@ def match(recorded: Iterable[Conversation], cases: Sequence[Conversation]) -> di
 
 def prompt_key(prompt: Sequence[Message]) -> tuple[tuple[str, str], ...]:
     """What two prompts have in common that ask the same."""
-    return tuple((m.role, fold(str(m.content))) for m in prompt if m.role != "system")
+    return tuple((m.role, fold(str(m.said))) for m in prompt if m.role != "system")
 
 
 def gather(

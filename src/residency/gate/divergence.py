@@ -66,7 +66,7 @@ async def read_texts(
     """The conversations as the running engine renders them, `end` being the token of their end."""
     found = []
     for one in conversations:
-        prompt = await client.apply_template(one.prompt)
+        prompt = await client.apply_template(one.prompt, one.tools)
         ids = tuple(await client.tokenize(prompt + one.answer + end))
         found.append(Text(ids=ids, answer=len(await client.tokenize(prompt))))
     return found

@@ -149,7 +149,7 @@ def _read(text: str) -> Choice | None:
 
 
 async def _ask(client: ChatClient, case: Case, one: str, two: str) -> str:
-    said = "\n".join(f"{message.role}: {message.content}" for message in case.prompt)
+    said = "\n".join(f"{message.role}: {message.said}" for message in case.prompt)
     task = _TASK.format(conversation=said, one=one, two=two)
     body = {"messages": [{"role": "user", "content": task}], "temperature": 0.0, "seed": 0}
     return (await client.chat(body)).text

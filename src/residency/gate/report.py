@@ -120,7 +120,7 @@ def example(marked: Mapping[str, Marked], case: Conversation, number: int) -> Ex
     return Example(
         source=case.source,
         prompt=tuple(
-            Message(role=m.role, content=_cut(m.content)) for m in case.prompt if m.role != "system"
+            Message(role=m.role, content=_cut(m.said)) for m in case.prompt if m.role != "system"
         ),
         reference=_cut(case.answer),
         replies=tuple(replies),

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from residency.types import is_call
 from residency.words import words
 
 Kind = Literal["json", "label", "text"]
@@ -58,9 +59,15 @@ def task_kind(references: Sequence[str]) -> Kind:
 
 
 def score(kind: Kind, answer: str, reference: str) -> CaseScore:
-    """Score `answer` against `reference` by the rules of `kind`."""
+    """Score `answer` against `reference` by the rules of `kind`. Where the reference is a call of a
+    tool, it is compared as JSON among texts too, and the share of equal fields is its similarity.
+    """
     if kind == "json":
         return _score_json(answer, reference)
+    if is_call(reference):
+        found = _score_json(answer, reference)
+        likeness = found.fields if kind == "text" else None
+        return CaseScore(exact=found.exact, by_field=found.by_field, similarity=likeness)
     exact = same(kind, answer, reference)
     if kind == "label":
         return CaseScore(exact=exact)
@@ -72,9 +79,10 @@ def same(kind: Kind, one: str, other: str) -> bool:
 
     JSON: the parsed objects are equal, whatever their layout and key order. Labels: equal after
     Unicode NFKC and folding of white space. Text: equal after folding of case and of final
-    punctuation too. Answers that should be JSON and are not are compared as labels.
+    punctuation too. Answers that should be JSON and are not are compared as labels. Calls of tools
+    are JSON objects (`calls_text`).
     """
-    if kind == "json":
+    if kind == "json" or is_call(other):
         left, right = parse_object(one), parse_object(other)
         if left is not None and right is not None:
             return same_json(left, right)
@@ -91,7 +99,7 @@ def relate(kind: Kind, answer: str, f16: str) -> Relation:
     """
     if same(kind, answer, f16):
         return "exact"
-    if kind == "json":
+    if kind == "json" or is_call(f16):
         ours, theirs = parse_object(answer), parse_object(f16)
         if ours is not None and theirs is not None:
             return "similar" if _equal_fields(ours, theirs) >= SIMILAR_FIELDS else "different"

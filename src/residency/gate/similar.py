@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from residency.gate.facts import Facts, exclude, facts
 from residency.gate.score import Kind, Relation, relate, same, token_f1
+from residency.types import is_call
 from residency.words import words
 
 FEATURES = ("overlap", "length", "cosine", "missing", "opposites", "names", "negation", "refusal")
@@ -86,7 +87,7 @@ class Measure:
         ]
 
     def _relation(self, kind: Kind, answer: str, other: str, score: float) -> Relation:
-        if kind == "json" or same(kind, answer, other):
+        if kind == "json" or is_call(other) or same(kind, answer, other):
             return relate(kind, answer, other)
         ours, theirs = quantity(answer), quantity(other)
         if ours is not None and theirs is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 from bisect import bisect_left
@@ -13,10 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from residency.errors import ModelError
-from residency.types import Message
+from residency.types import Message, Tools, arguments_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+_A_TOOL = {
+    "type": "function",
+    "function": {"name": "probe", "description": "", "parameters": {"type": "object"}},
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,9 +46,13 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def render(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, answer: bool
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Sequence[Message],
+    *,
+    answer: bool,
+    tools: Tools = (),
 ) -> Rendered:
-    """`messages` through the tokenizer's chat template.
+    """`messages` through the tokenizer's chat template, with `tools` where it has a place for them.
 
     With `answer` the last message is the answer: the text ends with the token that ends its turn,
     and what a template writes after that token (SmolLM2's: a newline) is cut off, as no model
@@ -52,32 +60,34 @@ def render(
     nothing is learnt. Raises `ModelError` when the template does not lend itself to that.
     """
     turns = messages[:-1] if answer else messages
-    prompt = apply(tokenizer, turns, prompt=True)
+    prompt = apply(tokenizer, turns, prompt=True, tools=tools)
     head = _tokenize(tokenizer, prompt)
     if not answer:
         return Rendered(text=prompt, ids=head, learnt=(False,) * len(head))
-    text = prompt + _answer_part(tokenizer, messages, prompt)
+    text = prompt + _answer_part(tokenizer, messages, prompt, tools)
     ids = _tokenize(tokenizer, text)
     if ids[: len(head)] != head:
-        start = messages[-1].content[:20]
+        start = messages[-1].said[:20]
         raise _template_error(tokenizer, f"the answer {start!r} melts into the prompt's last token")
     learnt = tuple(position >= len(head) for position in range(len(ids)))
     return Rendered(text=text, ids=ids, learnt=learnt)
 
 
-def render_turns(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> Rendered:
+def render_turns(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], tools: Tools = ()
+) -> Rendered:
     """The same with every answer of the conversation learnt, each with the token that ends it.
 
     Raises `ModelError` where the template writes an answer otherwise once the talk goes on.
     """
-    whole = render(tokenizer, messages, answer=True)
+    whole = render(tokenizer, messages, answer=True, tools=tools)
     learnt = list(whole.learnt)
     for end, message in enumerate(messages[:-1], 1):
         if message.role != "assistant":
             continue
-        part = render(tokenizer, messages[:end], answer=True)
+        part = render(tokenizer, messages[:end], answer=True, tools=tools)
         if whole.ids[: len(part.ids)] != part.ids:
-            start = message.content[:20]
+            start = message.said[:20]
             raise _template_error(tokenizer, f"it rewrites the answer {start!r} later in a talk")
         for position in range(part.learnt.index(True), len(part.ids)):
             learnt[position] = True
@@ -85,7 +95,7 @@ def render_turns(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]
 
 
 def without_oldest(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], most: int
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], most: int, tools: Tools = ()
 ) -> tuple[Message, ...] | None:
     """`messages` without as many of their oldest turns as it takes to fit in `most` tokens.
 
@@ -94,17 +104,17 @@ def without_oldest(
     opening, asked = _opening(messages), _questions(messages)
     for start in (opening, *asked):
         kept = (*messages[:opening], *messages[start:])
-        if len(render(tokenizer, kept, answer=True).ids) <= most:
+        if len(render(tokenizer, kept, answer=True, tools=tools).ids) <= most:
             return kept
     return None
 
 
 def shorten(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], most: int
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], most: int, tools: Tools = ()
 ) -> tuple[Message, ...] | None:
     """The same, and where that is not enough without the beginning of the last question. The
     answer is never cut: None where it is too long by itself."""
-    if kept := without_oldest(tokenizer, messages, most):
+    if kept := without_oldest(tokenizer, messages, most, tools):
         return kept
     if not (asked := _questions(messages)):
         return None
@@ -115,7 +125,7 @@ def shorten(
         return (*head, dataclasses.replace(question, content=question.content[at:]), *tail)
 
     def fits(at: int) -> bool:
-        return len(render(tokenizer, cut(at), answer=True).ids) <= most
+        return len(render(tokenizer, cut(at), answer=True, tools=tools).ids) <= most
 
     at = bisect_left(range(len(question.content)), True, key=fits)
     return cut(at) if at < len(question.content) else None
@@ -138,11 +148,18 @@ def stop_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
     return tuple(dict.fromkeys((ending, eos)))
 
 
+def takes_tools(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the chat template shows the model the tools that it may call."""
+    asked = (Message(role="user", content="1"),)
+    without, having = (apply(tokenizer, asked, prompt=True, tools=t) for t in ((), (_A_TOOL,)))
+    return without != having
+
+
 def _answer_part(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], prompt: str
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], prompt: str, tools: Tools
 ) -> str:
     """What follows the prompt, up to and with the first special token after the answer."""
-    whole = apply(tokenizer, messages, prompt=False)
+    whole = apply(tokenizer, messages, prompt=False, tools=tools)
     if not whole.startswith(prompt):
         raise _template_error(tokenizer, "a conversation does not begin with its own prompt")
     rest = whole[len(prompt) :]
@@ -186,12 +203,9 @@ def _leaves(value: Any) -> list[str]:
 
 
 def _parsed(call: Mapping[str, Any]) -> dict[str, Any]:
-    """A tool call whose arguments are an object: OpenAI's API writes them as JSON in a string, and
-    the templates of the hub want them as an object."""
-    function = dict(call.get("function", {}))
-    with contextlib.suppress(ValueError, TypeError):
-        function["arguments"] = json.loads(function.get("arguments", "{}"))
-    return {**call, "function": function}
+    """A tool call whose arguments are an object, as the templates of the hub want them."""
+    function = call.get("function", {})
+    return {**call, "function": {**function, "arguments": arguments_of(function)}}
 
 
 def _turn(message: Message) -> dict[str, Any]:
@@ -201,7 +215,7 @@ def _turn(message: Message) -> dict[str, Any]:
     return turn
 
 
-def apply(tokenizer: Any, messages: Sequence[Message], *, prompt: bool) -> str:
+def apply(tokenizer: Any, messages: Sequence[Message], *, prompt: bool, tools: Tools = ()) -> str:
     """The text of the chat template, with `prompt` up to where an answer begins.
 
     Raises `ModelError` where it refuses the conversation.
@@ -211,7 +225,9 @@ def apply(tokenizer: Any, messages: Sequence[Message], *, prompt: bool) -> str:
     turns = [_turn(message) for message in messages]
     try:
         return str(
-            tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=prompt)
+            tokenizer.apply_chat_template(
+                turns, tools=list(tools) or None, tokenize=False, add_generation_prompt=prompt
+            )
         )
     except (TemplateError, TypeError, ValueError) as error:
         raise _template_error(tokenizer, f"it refuses a conversation: {error}") from None

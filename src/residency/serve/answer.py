@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from residency.engines.client import add_call
+
 # ASCII alone: U+2028 and its like are line breaks to some readers of events.
 dumps = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -75,22 +77,13 @@ class Choice:
             self.content.append(text)
         if calls := delta.get("tool_calls"):
             for call in calls:
-                self._add_call(call)
+                add_call(self.tool_calls, call)
         if part.get("logprobs"):
             self.logprobs += part["logprobs"].get("content") or ()
         if finish := part.get("finish_reason"):
             self.finish_reason = finish
             reason = part.get("stop_reason")
             self.stop = reason if isinstance(reason, str) else None
-
-    def _add_call(self, call: Mapping[str, Any]) -> None:
-        """A call comes in pieces: id and name first, then its arguments bit by bit."""
-        new = {"id": "", "type": "function", "function": {"name": "", "arguments": ""}}
-        whole = self.tool_calls.setdefault(call["index"], new)
-        whole["id"] = call.get("id") or whole["id"]
-        function = call.get("function") or {}
-        for name in ("name", "arguments"):
-            whole["function"][name] += function.get(name) or ""
 
 
 @dataclass(slots=True)

@@ -19,7 +19,7 @@ from residency.near_duplicates import canonical, normalised
 from residency.refusals import refuses
 from residency.train.batch import IGNORED, Row
 from residency.train.diagnosis import Diagnosis
-from residency.types import Conversation, Message
+from residency.types import Conversation, Message, to_json
 from residency.words import words
 
 _MOST = 5  # rows that are named
@@ -81,7 +81,8 @@ class _Data:
 
     def add(self, row: Conversation) -> None:
         self.total += 1
-        key = hash(tuple((m.role, tuple(words(m.content))) for m in row.prompt))
+        said = tuple((m.role, tuple(words(m.said))) for m in row.prompt)
+        key = hash((said, to_json(row.tools)))
         answer = hash(canonical(row.answer))
         if key in self.answers:
             (self.repeated if self.answers[key] == answer else self.contradicting).add(row)
@@ -334,6 +335,8 @@ def _cut(data: _Data, report: Mapping[str, Any]) -> list[Finding]:
 
 def _foreign(learnt: str, one: Conversation) -> bool:
     """Whether `learnt` lacks the answer, or has what somebody else said."""
+    if any("tool_calls" in m.extra for m in one.messages):
+        return False  # a call may well say the question again
     text = normalised(learnt)
     said = [normalised(m.content) for m in one.messages if m.role == "assistant" and m.content]
     if one.messages[-1].content and said[-1] not in text:

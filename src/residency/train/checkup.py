@@ -19,7 +19,7 @@ from residency.train.causes import Finding
 from residency.train.diagnosis import Diagnosis, History, Retry, Start, thinned
 from residency.train.job import Job
 from residency.train.rows import open_rows
-from residency.train.samples import Reply, ask, start_of
+from residency.train.samples import Reply, ask, right_words, start_of
 from residency.types import Conversation, to_json
 from residency.words import words
 
@@ -77,7 +77,7 @@ def after(model: Any, tokenizer: Any, job: Job, was: Before) -> dict[str, Any]:
         Example(
             source=row.source,
             question=_cut(row.question),
-            reference=_cut(row.answer),
+            reference=_cut(right_words(tokenizer, row)[1]),
             before=_cut(text),
             after=_cut(reply.text),
             ended=reply.ended or not bounded,
@@ -141,16 +141,16 @@ def _chosen(job: Job) -> list[Conversation]:
 
 def _examples(model: Any, tokenizer: Any, rows: Sequence[Conversation]) -> list[Reply]:
     limit = min(_LONGEST, _longest(tokenizer, rows) + _MORE)
-    return ask(model, tokenizer, [row.prompt for row in rows], limit)
+    return ask(model, tokenizer, rows, limit)
 
 
 def _longest(tokenizer: Any, rows: Sequence[Conversation]) -> int:
-    return max(len(tokenizer(row.answer)["input_ids"]) for row in rows)
+    return max(right_words(tokenizer, row)[0] for row in rows)
 
 
 def _general(model: Any, tokenizer: Any) -> list[bool]:
     suite = questions()[::2]
-    replies = ask(model, tokenizer, [one.prompt for one in suite], GENERAL_TOKENS)
+    replies = ask(model, tokenizer, suite, GENERAL_TOKENS)
     return right([reply.text for reply in replies], suite)
 
 

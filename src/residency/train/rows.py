@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -52,9 +53,9 @@ def encode(
     """Each conversation as `input_ids` and `labels`, -100 wherever there is nothing to learn."""
     for one in conversations:
         if turns == "all":
-            got = render_turns(tokenizer, one.messages)
+            got = render_turns(tokenizer, one.messages, one.tools)
         else:
-            got = render(tokenizer, one.messages, answer=True)
+            got = render(tokenizer, one.messages, answer=True, tools=one.tools)
         labels = [i if keep else IGNORED for i, keep in zip(got.ids, got.learnt, strict=True)]
         yield {"input_ids": list(got.ids), "labels": labels}
 
@@ -137,14 +138,12 @@ class _Encoder:
         (row,) = encode(self.tokenizer, [one], self.turns)
         if not self.length or len(row["input_ids"]) <= self.length:
             return row
-        kept = shorten(self.tokenizer, one.messages, self.length)
+        kept = shorten(self.tokenizer, one.messages, self.length, one.tools)
         if kept is None:
             self.left_out += 1
             return None
         self.shortened += 1
-        (row,) = encode(
-            self.tokenizer, [Conversation(messages=kept, source=one.source)], self.turns
-        )
+        (row,) = encode(self.tokenizer, [dataclasses.replace(one, messages=kept)], self.turns)
         return row
 
 

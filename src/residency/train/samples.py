@@ -10,7 +10,7 @@ from residency.models.chat import render, stop_tokens
 from residency.train.batch import Batches, Row
 from residency.train.diagnosis import Start
 from residency.train.trainer import answer_loss
-from residency.types import Message
+from residency.types import Conversation
 
 _AT_ONCE = 16  # prompts
 
@@ -23,11 +23,9 @@ class Reply:
     ended: bool
 
 
-def ask(
-    model: Any, tokenizer: Any, prompts: Sequence[Sequence[Message]], limit: int
-) -> list[Reply]:
-    """The likeliest answer to each of `prompts`, of at most `limit` tokens."""
-    ids = [render(tokenizer, prompt, answer=False).ids for prompt in prompts]
+def ask(model: Any, tokenizer: Any, rows: Sequence[Conversation], limit: int) -> list[Reply]:
+    """The likeliest answer to the prompt of each of `rows`, of at most `limit` tokens."""
+    ids = [render(tokenizer, row.prompt, answer=False, tools=row.tools).ids for row in rows]
     order = sorted(range(len(ids)), key=lambda number: len(ids[number]))
     replies: dict[int, Reply] = {}
     model.eval()
@@ -36,6 +34,13 @@ def ask(
         made = _generate(model, tokenizer, [ids[number] for number in group], limit)
         replies.update(zip(group, made, strict=True))
     return [replies[number] for number in range(len(ids))]
+
+
+def right_words(tokenizer: Any, row: Conversation) -> tuple[int, str]:
+    """The answer to learn as a `Reply` has it, calls of tools included, and its tokens."""
+    rendered = render(tokenizer, row.messages, answer=True, tools=row.tools)
+    ids = [token for token, learnt in zip(rendered.ids, rendered.learnt, strict=True) if learnt]
+    return len(ids) - 1, tokenizer.decode(ids, skip_special_tokens=True).strip()  # without its end
 
 
 def start_of(model: Any, rows: Sequence[Row]) -> Start:

@@ -160,8 +160,11 @@ class _Making:
 
 def _row(one: Judged) -> Added:
     answer = Message(role="assistant", content=one.trusted)
+    if one.calls and one.trusted == one.given:
+        answer = Message(role="assistant", content="", extra={"tool_calls": one.calls})
+    messages = (*one.prompt, answer)
     return Added(
-        row=Conversation(messages=(*one.prompt, answer), source=one.exchange),
+        row=Conversation(messages=messages, source=one.exchange, tools=one.tools),
         split="",
         exchange=one.exchange,
         why=one.why,

@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from residency.conversations import message_from
+from residency.conversations import message_from, tools_from
 from residency.traffic.feedback import Feedback
-from residency.types import Exchange, Message
+from residency.types import Exchange, Message, Tools, arguments_of, calls_text
 
 Why = Literal["reviewed", "corrected", "rated up", "escalated", "given"]
 RANK: tuple[Why, ...] = ("reviewed", "corrected", "rated up", "escalated", "given")
@@ -26,11 +26,12 @@ class Judged:
     """An exchange as a question with the answer that was given. `trusted` is the answer to learn
     and `why` says where it is from; both are empty where there is none. `down` says that somebody
     called the given answer wrong, `comment` what they said, `confidence` (0..1) how sure the model
-    was, where that was recorded."""
+    was, where that was recorded; `calls` are those of tools that `given` writes as text."""
 
     exchange: str
     time: float
     prompt: tuple[Message, ...]
+    tools: Tools = ()
     given: str
     answered: str
     trusted: str = ""
@@ -39,6 +40,7 @@ class Judged:
     comment: str = ""
     confidence: float | None = None
     guards: tuple[str, ...] = ()
+    calls: Tools = ()
 
 
 def opinions(feedback: Iterable[Feedback]) -> dict[str, dict[str, Feedback]]:
@@ -66,6 +68,7 @@ def judge(exchange: Exchange, said: Opinions, remote: Collection[str]) -> Judged
         exchange=exchange.id,
         time=exchange.time,
         prompt=prompt,
+        tools=tools_of(exchange) or (),
         given=given,
         answered=exchange.build or exchange.model,
         trusted=trusted,
@@ -74,6 +77,7 @@ def judge(exchange: Exchange, said: Opinions, remote: Collection[str]) -> Judged
         comment=client.comment if client else "",
         confidence=confidence(exchange),
         guards=tuple(map(str, guards)) if isinstance(guards, list | tuple) else (),
+        calls=_calls(exchange),
     )
 
 
@@ -110,18 +114,36 @@ def prompt_of(exchange: Exchange) -> tuple[Message, ...] | None:
     said = exchange.request.get("messages")
     if isinstance(prompt := exchange.request.get("prompt"), str) and not said:
         said = [{"role": "user", "content": prompt}]
-    if not isinstance(said, list) or exchange.request.get("tools"):
+    tools = tools_of(exchange)
+    if not isinstance(said, list) or tools is None:
         return None
     found = []
     for turn in said:
-        text = _plain(turn.get("content")) if isinstance(turn, Mapping) else None
-        role = turn.get("role") if text is not None else None
-        role = _ROLES.get(str(role), role)
-        if text is None or role not in ("system", "user", "assistant") or turn.get("tool_calls"):
+        if (message := _message(turn, bool(tools))) is None:
             return None
-        found.append(message_from({"role": role, "content": text}))
+        found.append(message)
     asked = any(one.role == "user" and one.content.strip() for one in found)
     return tuple(found) if asked else None
+
+
+def tools_of(exchange: Exchange) -> Tools | None:
+    """The tools that the model was free to call; None where it was told which, or they are in no
+    form that we know: that is another question."""
+    free = exchange.request.get("tool_choice") in (None, "auto")
+    return tools_from(exchange.request.get("tools")) if free else None
+
+
+def _message(turn: Any, tools: bool) -> Message | None:
+    if not isinstance(turn, Mapping):
+        return None
+    calls = turn.get("tool_calls")
+    text = _plain(turn.get("content") or ("" if calls else turn.get("content")))
+    role = _ROLES.get(str(turn.get("role")), turn.get("role"))
+    known = ("system", "user", "assistant", *(("tool",) if tools else ()))
+    if text is None or role not in known or (calls and not (tools and tools_from(calls))):
+        return None
+    extra = {key: turn[key] for key in ("tool_calls", "tool_call_id") if turn.get(key)}
+    return message_from({"role": role, "content": text, **extra})
 
 
 def _plain(content: Any) -> str | None:
@@ -133,19 +155,32 @@ def _plain(content: Any) -> str | None:
 
 
 def answer_of(exchange: Exchange) -> tuple[str, bool]:
-    """The first choice's text, and whether it is whole: half an answer would be learnt as one."""
-    choice = _choice(exchange)
-    message = choice.get("message")
-    message = message if isinstance(message, Mapping) else {}
-    text = _plain(message.get("content") or choice.get("text")) or ""
+    """The first choice's text, or its calls of tools as text, and whether it is whole: half an
+    answer would be learnt as one."""
+    choice, message, calls = _choice(exchange), _given(exchange), _calls(exchange)
+    text = calls_text(calls) or _plain(message.get("content") or choice.get("text")) or ""
     whole = (
         exchange.status < 400
         and not exchange.error
-        and choice.get("finish_reason") in _ENDED
+        and choice.get("finish_reason") in (*_ENDED, *(("tool_calls",) if calls else ()))
         and not exchange.tags.get("finish")
-        and not message.get("tool_calls")
+        and (bool(calls) or not message.get("tool_calls"))
     )
     return text.strip(), whole
+
+
+def _given(exchange: Exchange) -> Mapping[str, Any]:
+    message = _choice(exchange).get("message")
+    return message if isinstance(message, Mapping) else {}
+
+
+def _calls(exchange: Exchange) -> Tools:
+    """The answer's calls, if all are of tools that it was given, with objects as arguments."""
+    known = {tool["function"]["name"] for tool in tools_of(exchange) or ()}
+    calls = tools_from(_given(exchange).get("tool_calls")) or ()
+    functions = [call["function"] for call in calls]
+    whole = all(f["name"] in known and isinstance(arguments_of(f), Mapping) for f in functions)
+    return calls if whole else ()
 
 
 def _choice(exchange: Exchange) -> Mapping[str, Any]:
