@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from residency.progress import Progress
-from residency.train import ranks
+from residency.train import ranks, shards
 from residency.train.batch import IGNORED, Batches
 from residency.train.distill import load_teacher, student_loss
 from residency.train.plan import WARM_UP, Plan
@@ -64,6 +64,17 @@ def make_trainer(
     teacher: Path | None = settings["teacher"]
 
     class AnswerTrainer(_trainer_of(teacher)):  # type: ignore[misc]
+        def create_accelerator_and_postprocess(self) -> None:
+            super().create_accelerator_and_postprocess()
+            if plan.sharded and plan.device == "cpu":
+                shards.shard_on_cpu(self, plan)
+
+        def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+            if plan.sharded and output_dir:
+                # Transformers 5.23 makes it later, and finds no best checkpoint where it is not.
+                Path(output_dir).mkdir(parents=True, exist_ok=True)
+            super().save_model(output_dir, _internal_call)
+
         def compute_loss(
             self,
             model: Any,
@@ -133,6 +144,7 @@ def _arguments(plan: Plan, settings: Mapping[str, Any]) -> Any:
         use_cpu=plan.device == "cpu",
         ddp_backend="gloo" if plan.device == "cpu" and plan.processes > 1 else None,
         ddp_find_unused_parameters=False,
+        **shards.arguments(plan),
         gradient_checkpointing=plan.checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": False} if plan.checkpointing else None,
         eval_strategy="steps",
