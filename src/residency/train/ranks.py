@@ -24,8 +24,7 @@ def joined(device: str) -> Iterator[None]:
     """Be one of the processes that the environment tells of, as long as this lasts."""
     import torch.distributed as dist
 
-    # A sharded model's whole weights are put together in the host's memory, which needs gloo.
-    dist.init_process_group("gloo" if device == "cpu" else "cpu:gloo,cuda:nccl")
+    dist.init_process_group("gloo" if device == "cpu" else "nccl")
     try:
         yield
     finally:

@@ -3,6 +3,7 @@ of the optimizer's states, and gets the others' part of a layer while it compute
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from residency.train import ranks
@@ -31,8 +32,9 @@ def shard_on_cpu(trainer: Any, plan: Plan) -> None:
     state = trainer.accelerator.state
     state.distributed_type = DistributedType.FSDP
     state.fsdp_plugin = FullyShardedDataParallelPlugin(**trainer.args.fsdp_plugin_args)
-    # Left to itself, a torch that was built for GPUs would look for the shards on them.
+    # Left to itself, a torch that was built for GPUs would put the shards on them.
     state.parallelism_config = ParallelismConfig(dp_shard_size=plan.processes)
+    warnings.filterwarnings("ignore", "Slicing a flattened dim")  # accelerate does it itself
     state.device_mesh = state.parallelism_config.build_device_mesh("cpu")
     trainer.is_fsdp_enabled = True
 
@@ -51,11 +53,10 @@ def asked(model: Any) -> bool:
 
 
 def whole_weights(model: Any) -> dict[str, Any] | None:
-    """The weights of a sharded `model`, of an adapted one the learnt ones, by name and in this
-    machine's memory; nothing of a model that is no adapter's is left out.
+    """The weights of a sharded `model` by name, in the host's memory; under an adapter only those
+    that are learnt. To be called by all processes, of which the first gets them.
 
-    To be called by all processes; the others than the first get none. None of a model that is in
-    one piece: its weights are at hand.
+    None for a model in one piece, whose weights are at hand.
     """
     if not sharded(model):
         return None
@@ -68,6 +69,11 @@ def whole_weights(model: Any) -> dict[str, Any] | None:
         ignore_frozen_params=isinstance(model, PeftModel),
     )
     found: dict[str, Any] = get_model_state_dict(model, options=options)
+    # What is tied was gathered once for each of its names, and would be written as often.
+    first: dict[int, str] = {}
+    for name, weight in model.named_parameters(remove_duplicate=False):
+        if name in found:
+            found[name] = found[first.setdefault(id(weight), name)]
     return found
 
 
