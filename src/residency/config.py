@@ -107,9 +107,9 @@ class TrainSettings(Section):
     all of them. `batch` is rows a step, over all `processes`; `patience` is in validations without
     improvement; `processes` 0 means as many as are fastest in a few timed steps, and `threads` 0
     every free core, divided among the processes. With `sharded` each process holds its part of the
-    weights, gradients and optimizer's states instead of a copy. `checkpointing` computes activations twice
-    instead of keeping them; where it is not set, memory decides. `device` "auto" takes a GPU where
-    torch sees one.
+    weights, gradients and optimizer's states instead of a copy. `checkpointing` computes
+    activations twice instead of keeping them; where it is not set, memory decides. `device` "auto"
+    takes a GPU where torch sees one.
 
     For "distill", `teacher` answers what has no answer, or `teacher_model` (as `model.base`) shows
     its probabilities to a student with `student_layers` of the base model's layers, half of them if

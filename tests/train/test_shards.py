@@ -58,7 +58,9 @@ def test_a_half_each_learns_what_one_process_does(tmp_path: Path, tiny: Path) ->
     assert_says_the_same(model, tiny, dataset, places[1])
 
 
-def test_killed_and_resumed_is_undisturbed(tmp_path: Path, tiny: Path) -> None:
+def test_killed_and_resumed_is_undisturbed(
+    tmp_path: Path, tiny: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     """Of all weights, with activations computed twice; each process has its part of a checkpoint,
     and what is written in the end is one model."""
     from safetensors.torch import load_file
@@ -68,6 +70,7 @@ def test_killed_and_resumed_is_undisturbed(tmp_path: Path, tiny: Path) -> None:
     undisturbed = runs.train(tmp_path / "whole", tiny, dataset, **settings)
     runs.kill_after_checkpoints(tmp_path / "killed", tiny, dataset, **settings)
     resumed = runs.train(tmp_path / "killed", tiny, dataset, **settings)
+    assert "resuming at step" in capfd.readouterr().err
     assert resumed.figures == undisturbed.figures
     mine, its = (
         runs.output(tmp_path / name, record)

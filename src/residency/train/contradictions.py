@@ -65,8 +65,8 @@ def _check_shards(settings: TrainSettings) -> None:
         )
     if settings.method == "qlora":
         raise SettingsError(
-            "[train] sharded contradicts method qlora: weights in 4 bits cannot be divided, and "
-            "each process would hold all of them",
+            "[train] sharded contradicts method qlora: weights in 4 bits are not divided, "
+            "and each process would hold all of them",
             hint="leave sharded out, or take method lora",
         )
     if settings.teacher_model:

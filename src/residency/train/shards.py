@@ -4,6 +4,7 @@ of the optimizer's states, and gets the others' part of a layer while it compute
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 from residency.train import ranks
@@ -20,7 +21,26 @@ def arguments(plan: Plan) -> dict[str, Any]:
     return {"fsdp": True, "fsdp_config": {"version": 2, "state_dict_type": "SHARDED_STATE_DICT"}}
 
 
-def shard_on_cpu(trainer: Any, plan: Plan) -> None:
+def trainer_of(base: Any, plan: Plan) -> Any:
+    """transformers' trainer `base`, of a plan that shards one that does it well."""
+    if not plan.sharded:
+        return base
+
+    class Sharding(base):  # type: ignore[misc]
+        def create_accelerator_and_postprocess(self) -> None:
+            super().create_accelerator_and_postprocess()
+            if plan.device == "cpu":
+                _shard_on_cpu(self, plan.processes)
+
+        def save_model(self, output_dir: str, _internal_call: bool = False) -> None:
+            # Transformers 5.23 makes it later, and finds no best checkpoint where it is not.
+            Path(output_dir).mkdir(parents=True, exist_ok=True)
+            super().save_model(output_dir, _internal_call)
+
+    return Sharding
+
+
+def _shard_on_cpu(trainer: Any, processes: int) -> None:
     """Make the accelerator that `trainer` has just created shard on a CPU too.
 
     accelerate 1.15 takes its FSDP plugin on devices alone, and trains with whole copies on a CPU
@@ -33,7 +53,7 @@ def shard_on_cpu(trainer: Any, plan: Plan) -> None:
     state.distributed_type = DistributedType.FSDP
     state.fsdp_plugin = FullyShardedDataParallelPlugin(**trainer.args.fsdp_plugin_args)
     # Left to itself, a torch that was built for GPUs would put the shards on them.
-    state.parallelism_config = ParallelismConfig(dp_shard_size=plan.processes)
+    state.parallelism_config = ParallelismConfig(dp_shard_size=processes)
     warnings.filterwarnings("ignore", "Slicing a flattened dim")  # accelerate does it itself
     state.device_mesh = state.parallelism_config.build_device_mesh("cpu")
     trainer.is_fsdp_enabled = True

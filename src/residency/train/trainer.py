@@ -63,18 +63,7 @@ def make_trainer(
 
     teacher: Path | None = settings["teacher"]
 
-    class AnswerTrainer(_trainer_of(teacher)):  # type: ignore[misc]
-        def create_accelerator_and_postprocess(self) -> None:
-            super().create_accelerator_and_postprocess()
-            if plan.sharded and plan.device == "cpu":
-                shards.shard_on_cpu(self, plan)
-
-        def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-            if plan.sharded and output_dir:
-                # Transformers 5.23 makes it later, and finds no best checkpoint where it is not.
-                Path(output_dir).mkdir(parents=True, exist_ok=True)
-            super().save_model(output_dir, _internal_call)
-
+    class AnswerTrainer(shards.trainer_of(_trainer_of(teacher), plan)):  # type: ignore[misc]
         def compute_loss(
             self,
             model: Any,
