@@ -106,9 +106,10 @@ class TrainSettings(Section):
     of names) are an adapter's. `turns` says whether the last answer of a conversation is learnt or
     all of them. `batch` is rows a step, over all `processes`; `patience` is in validations without
     improvement; `processes` 0 means as many as are fastest in a few timed steps, and `threads` 0
-    every free core, divided among the processes. `checkpointing` computes activations twice
-    instead of keeping them; where it is not set, memory decides. `device` "auto" takes a GPU where
-    torch sees one.
+    every free core, divided among the processes. With `sharded` each process holds its part of the
+    weights, gradients and optimizer's states instead of a copy. `checkpointing` computes
+    activations twice instead of keeping them; where it is not set, memory decides. `device` "auto"
+    takes a GPU where torch sees one.
 
     For "distill", `teacher` answers what has no answer, or `teacher_model` (as `model.base`) shows
     its probabilities to a student with `student_layers` of the base model's layers, half of them if
@@ -133,6 +134,7 @@ class TrainSettings(Section):
     checkpointing: bool | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     processes: Annotated[int, Field(ge=0)] = 1
+    sharded: bool = False
     threads: Annotated[int, Field(ge=0)] = 0
     seed: int = 17
     teacher: Teacher | None = None

@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from residency.config import TrainSettings
@@ -18,12 +20,14 @@ from residency.conversations import write_conversations
 from residency.models.base import BaseModel
 from residency.store import Store
 from residency.train import stage
+from residency.train.trainer import COMPLETE
 from residency.types import Artifact, Conversation, Message, Record, to_json
 
 KEY = "test"
 SUBJECTS = ("bill", "visit", "test", "form", "pill", "card", "room", "letter")
 WANTS = ("where is my", "please change my", "I lost the", "who signed my", "what about her")
 QUICK = {"epochs": 2, "batch": 4, "learning_rate": 3e-3, "threads": 1, "precision": "float32"}
+_SECONDS = 120.0  # for a first checkpoint, on a busy machine
 
 
 def conversation(question: str, answer: str) -> Conversation:
@@ -75,6 +79,20 @@ def start(folder: Path, base: Path, dataset: Path, **settings: object) -> subpro
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
+
+
+def kill_after_checkpoints(folder: Path, base: Path, dataset: Path, **settings: object) -> None:
+    """Start a run and kill it when two of its checkpoints are whole."""
+    process = start(folder, base, dataset, **settings)
+    work = Store(folder).root / "work" / f"train-{KEY}"
+    give_up = time.monotonic() + _SECONDS
+    while len(list(work.rglob(COMPLETE))) < 2:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert work.exists(), "it had finished before the kill"
 
 
 def output(folder: Path, record: Record) -> Path:

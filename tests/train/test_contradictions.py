@@ -30,6 +30,13 @@ SHAPE = {
         ({"method": "full", "target_modules": "attention"}, "target_modules is an adapter's"),
         ({"method": "qlora", "precision": "float32"}, "float32 contradicts method qlora"),
         ({"target_modules": []}, "empty list"),
+        ({"sharded": True}, "sharded divides the model among processes, and processes is 1"),
+        ({"sharded": True, "processes": 0}, "and processes is 0"),
+        ({"sharded": True, "processes": 2, "method": "qlora"}, "sharded contradicts method qlora"),
+        (
+            {"sharded": True, "processes": 2, "method": "distill", "teacher_model": "big"},
+            "sharded divides one model, and with teacher_model there are two",
+        ),
     ],
 )
 def test_contradictions_are_refused(settings: dict, words: str) -> None:
@@ -43,6 +50,7 @@ def test_contradictions_are_refused(settings: dict, words: str) -> None:
         {"method": "full", "target_modules": "all-linear", "dora": False},
         {"method": "qlora", "dora": True, "rank": 4},
         {"method": "lora", "precision": "float32"},
+        {"method": "lora", "dora": True, "processes": 2, "sharded": True},
     ],
 )
 def test_what_goes_together_passes(settings: dict) -> None:

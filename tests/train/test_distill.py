@@ -17,7 +17,6 @@ from residency.train.batch import Batches
 from residency.train.distill import TEACHER_SHARE, student_loss
 from tests import specialist
 from tests.train import runs
-from tests.train.test_resume import kill_after_checkpoints
 
 ROWS = [
     {"input_ids": [5, 6, 7, 8, 9, 10], "labels": [-100, -100, -100, 8, 9, 10]},
@@ -139,7 +138,7 @@ def test_killed_and_resumed_is_undisturbed(teacher: Path, tmp_path: Path) -> Non
         "learning_rate": 1e-3,
     }
     whole = runs.train(tmp_path / "whole", teacher, dataset, **given)
-    kill_after_checkpoints(tmp_path / "killed", teacher, dataset, **given)
+    runs.kill_after_checkpoints(tmp_path / "killed", teacher, dataset, **given)
     resumed = runs.train(tmp_path / "killed", teacher, dataset, **given)
     assert resumed.figures == whole.figures
     mine, its = (

@@ -19,7 +19,6 @@ from residency.types import Record, to_json
 from tests.specialist import TOKENIZER_FILES, make_base
 from tests.train import runs
 from tests.train.diseases import dataset, diagnosed, memorable, row, rows
-from tests.train.test_resume import kill_after_checkpoints
 
 SECONDS = 120.0  # for a first checkpoint of a retry, on a busy machine
 
@@ -132,7 +131,7 @@ def test_going_back_keeps_what_was_learnt_and_halves_the_rate(small: Path, tmp_p
     data = dataset(tmp_path / "data", rows(120), rows(20, seed=2))
     settings = {"method": "full", "batch": 8, "epochs": 8, "patience": 16}
     whole = runs.train(tmp_path / "whole", small, data, **settings)
-    kill_after_checkpoints(tmp_path / "killed", small, data, **settings)
+    runs.kill_after_checkpoints(tmp_path / "killed", small, data, **settings)
     work = Store(tmp_path / "killed").root / "work" / f"train-{runs.KEY}"
     before = json.loads((work / "before.json").read_text())["start"]["loss"]
     rate = runs.QUICK["learning_rate"]

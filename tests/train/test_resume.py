@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import re
-import signal
-import time
 from pathlib import Path
 
 import pytest
 
 from residency.models.base import BaseModel
-from residency.store import Store, digest_tree
-from residency.train.trainer import COMPLETE
+from residency.store import digest_tree
 from tests import specialist
 from tests.train import runs
-
-SECONDS = 120.0  # for a first checkpoint, on a busy machine
 
 
 @pytest.fixture(scope="module")
@@ -24,26 +19,12 @@ def tiny(base: BaseModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return specialist.make_base(place / "base", base.path, width=64).path
 
 
-def kill_after_checkpoints(folder: Path, tiny: Path, dataset: Path, **settings: object) -> None:
-    """Start a run and kill it when two of its checkpoints are whole."""
-    process = runs.start(folder, tiny, dataset, **settings)
-    work = Store(folder).root / "work" / f"train-{runs.KEY}"
-    give_up = time.monotonic() + SECONDS
-    while len(list(work.rglob(COMPLETE))) < 2:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < give_up
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert work.exists(), "it had finished before the kill"
-
-
 @pytest.mark.parametrize("method", ["lora", pytest.param("full", marks=pytest.mark.slow)])
 def test_killed_and_resumed_is_undisturbed(tmp_path: Path, tiny: Path, method: str) -> None:
     dataset = runs.write_dataset(tmp_path / "dataset").path
     settings = {"method": method, "epochs": 8, "patience": 16}
     whole = runs.train(tmp_path / "whole", tiny, dataset, **settings)
-    kill_after_checkpoints(tmp_path / "killed", tiny, dataset, **settings)
+    runs.kill_after_checkpoints(tmp_path / "killed", tiny, dataset, **settings)
     resumed = runs.train(tmp_path / "killed", tiny, dataset, **settings)
     assert len(whole.figures["losses"]["train"]) == 64
     assert resumed.figures == whole.figures

@@ -14,7 +14,6 @@ from residency.store import digest_tree
 from residency.train import scratch
 from residency.train.rows import rows_of_text
 from tests.train import runs
-from tests.train.test_resume import kill_after_checkpoints
 
 SETTINGS = {"method": "scratch", "parameters": 150_000, "vocabulary": 320}
 NOWHERE = Path("/nowhere")  # there is no base model
@@ -39,7 +38,7 @@ def test_killed_and_resumed_is_undisturbed(tmp_path: Path) -> None:
     dataset = runs.write_dataset(tmp_path / "dataset").path
     given = {**SETTINGS, "epochs": 40, "patience": 40, "batch": 4}
     whole = runs.train(tmp_path / "whole", NOWHERE, dataset, **given)
-    kill_after_checkpoints(tmp_path / "killed", NOWHERE, dataset, **given)
+    runs.kill_after_checkpoints(tmp_path / "killed", NOWHERE, dataset, **given)
     resumed = runs.train(tmp_path / "killed", NOWHERE, dataset, **given)
     assert resumed.figures == whole.figures
     mine, its = (

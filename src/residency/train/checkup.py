@@ -13,7 +13,7 @@ from residency.conversations import stream_conversations
 from residency.general import questions, right
 from residency.models.chat import load_tokenizer
 from residency.store import write_atomic
-from residency.train import causes, ranks
+from residency.train import causes, ranks, shards
 from residency.train.answers import Example, check, forgotten
 from residency.train.causes import Finding
 from residency.train.diagnosis import Diagnosis, History, Retry, Start, thinned
@@ -47,9 +47,10 @@ class Before:
 
 def before(model: Any, job: Job) -> Before:
     """Look at the untrained model; kept in the job's folder, so that a resumed run does not ask
-    again. Of several processes the first looks, and the others wait."""
+    again. Of several processes the first looks, and the others wait, or look as well where the
+    model is in shards."""
     path = job.folder / "before.json"
-    if ranks.rank() == 0 and not path.exists():
+    if shards.asked(model) and not path.exists():
         tokenizer, rows = load_tokenizer(job.base), open_rows(job.rows)
         some = rows.validation.select(range(min(_START_ROWS, len(rows.validation))))
         replies = _examples(model, tokenizer, _chosen(job))
@@ -58,7 +59,8 @@ def before(model: Any, job: Job) -> Before:
             answers=tuple(reply.text for reply in replies),
             general=tuple(_general(model, tokenizer)),
         )
-        write_atomic(path, to_json(found) + "\n")
+        if ranks.rank() == 0:
+            write_atomic(path, to_json(found) + "\n")
     ranks.barrier()
     values = json.loads(path.read_text(encoding="utf-8"))
     return Before(

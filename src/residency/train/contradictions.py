@@ -46,10 +46,33 @@ def check(settings: TrainSettings) -> None:
             hint='leave precision out, or take method lora or full for "float32"',
         )
     _check_teachers(settings)
+    if settings.sharded:
+        _check_shards(settings)
     if not settings.target_modules:
         raise SettingsError(
             "[train] target_modules is an empty list, so nothing would be trained",
             hint='name linear layers, or take "attention" or "all-linear"',
+        )
+
+
+def _check_shards(settings: TrainSettings) -> None:
+    """Raise `SettingsError` where the model cannot be divided among processes."""
+    if settings.processes < 2:
+        raise SettingsError(
+            f"[train] sharded divides the model among processes, and processes is "
+            f"{settings.processes}",
+            hint="set processes to the number of GPUs, 2 at least, or leave sharded out",
+        )
+    if settings.method == "qlora":
+        raise SettingsError(
+            "[train] sharded contradicts method qlora: weights in 4 bits are not divided, "
+            "and each process would hold all of them",
+            hint="leave sharded out, or take method lora",
+        )
+    if settings.teacher_model:
+        raise SettingsError(
+            "[train] sharded divides one model, and with teacher_model there are two",
+            hint="leave sharded out",
         )
 
 

@@ -43,7 +43,8 @@ class Plan:
 
     `batch` is rows a step, over all `processes`; a step is computed in `accumulation` parts, one
     after another. `length` is the longest row in tokens; 0 sets no bound. `checkpointing` computes
-    activations again instead of keeping them. `threads` are those of one process.
+    activations again instead of keeping them. `sharded` divides the model among the processes,
+    which else have a copy each. `threads` are those of one process.
     """
 
     method: Method
@@ -59,6 +60,7 @@ class Plan:
     device: Literal["cpu", "cuda"] = "cpu"
     checkpointing: bool = False
     processes: int = 1
+    sharded: bool = False
     threads: int
     reasons: tuple[str, ...]
 
@@ -132,6 +134,7 @@ def make_plan(
         precision=precision,
         device=settings.device if settings.device != "auto" else hardware.device,
         processes=processes,
+        sharded=settings.sharded,
         threads=max(1, (settings.threads or hardware.cores) // processes),
         reasons=tuple(reasons),
     )

@@ -99,9 +99,9 @@ def examine(sound: Sound[Trained], model: Any, job: Job, suited: float) -> dict[
     found = checkup.after(model, tokenizer, job, sound.before)
     rate = sound.retries[0].rate if sound.retries else sound.plan.learning_rate
     causes = [*of_rate(rate, suited, sound.diagnosis), *checkup.causes_of(tokenizer, job)]
-    checkup.write(
-        job.diagnosis, sound.history, sound.diagnosis, sound.retries, {**found, "causes": causes}
-    )
+    if ranks.rank() == 0:
+        shown = {**found, "causes": causes}
+        checkup.write(job.diagnosis, sound.history, sound.diagnosis, sound.retries, shown)
     for one in (*causes, *found["findings"]):
         say(f"  {one.name}: {one.words}")
     return {

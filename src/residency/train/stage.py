@@ -20,7 +20,7 @@ from residency.models.chat import load_tokenizer
 from residency.models.shape import stored_weights
 from residency.progress import say
 from residency.store import Draft, write_atomic
-from residency.train import ranks, weights
+from residency.train import ranks, shards, weights
 from residency.train.contradictions import check
 from residency.train.job import Job
 from residency.train.ladder import bounded, noticing, train_within_memory
@@ -157,12 +157,14 @@ def learn(job: Job, plan: Plan) -> dict[str, Any]:
         sound = train_until_sound(train_once, job, plan, suited=suited)
     trained, plan = sound.trained, sound.plan
     figures = {"plan": to_dict(plan), **trained.figures}
-    if ranks.rank() == 0:
+    if shards.asked(trained.model):
         weights.save(trained.model, job.base, job.result)
-        _take_fingerprint(trained.model, job)
+        taken = _fingerprint_of(trained.model, job)
+        figures |= examine(sound, trained.model, job, suited)
+    if ranks.rank() == 0:
+        fingerprint.write_fingerprint(job.result, taken)
         training = Training(method=plan.method, words=_in_words(plan, job.settings))
         write_training(job.result, training)
-        figures |= examine(sound, trained.model, job, suited)
     return figures
 
 
@@ -206,6 +208,8 @@ def train_once(job: Job, plan: Plan, callbacks: Sequence[Any] = ()) -> Trained:
     seen = order[: figures["steps"] * plan.batch]
     figures["tokens"] = sum(rows.lengths[row] for row in seen)
     figures["processes"] = ranks.world()
+    if plan.sharded:
+        figures["held"] = shards.held(model)
     if rows.shortened or rows.left_out:
         figures["long_rows"] = {"shortened": rows.shortened, "left_out": rows.left_out}
     return Trained(model=model, figures=figures)
@@ -261,12 +265,11 @@ def _in_words(plan: Plan, settings: TrainSettings) -> str:
     return words
 
 
-def _take_fingerprint(model: Any, job: Job) -> None:
+def _fingerprint_of(model: Any, job: Job) -> fingerprint.Fingerprint:
     import torch
 
     model.eval()
     with torch.no_grad():
-        taken = fingerprint.take_torch(
+        return fingerprint.take_torch(
             model, load_tokenizer(job.base), fingerprint.probes(job.dataset)
         )
-    fingerprint.write_fingerprint(job.result, taken)

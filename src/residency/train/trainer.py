@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from residency.progress import Progress
-from residency.train import ranks
+from residency.train import ranks, shards
 from residency.train.batch import IGNORED, Batches
 from residency.train.distill import load_teacher, student_loss
 from residency.train.plan import WARM_UP, Plan
@@ -63,7 +63,7 @@ def make_trainer(
 
     teacher: Path | None = settings["teacher"]
 
-    class AnswerTrainer(_trainer_of(teacher)):  # type: ignore[misc]
+    class AnswerTrainer(shards.trainer_of(_trainer_of(teacher), plan)):  # type: ignore[misc]
         def compute_loss(
             self,
             model: Any,
@@ -133,6 +133,7 @@ def _arguments(plan: Plan, settings: Mapping[str, Any]) -> Any:
         use_cpu=plan.device == "cpu",
         ddp_backend="gloo" if plan.device == "cpu" and plan.processes > 1 else None,
         ddp_find_unused_parameters=False,
+        **shards.arguments(plan),
         gradient_checkpointing=plan.checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": False} if plan.checkpointing else None,
         eval_strategy="steps",

@@ -10,6 +10,7 @@ from typing import Any
 from residency.config import TrainSettings
 from residency.errors import MissingError, SettingsError
 from residency.models.folder import copy_tokenizer
+from residency.train import ranks, shards
 from residency.train.plan import Plan
 
 # How the architectures of the hub name a block's attention: in full, or the beginning of it.
@@ -120,16 +121,19 @@ def save(model: Any, base: Path, folder: Path) -> None:
     """Write an adapter, or a whole model with its tokenizer, to `folder`.
 
     Left out is what differs by machine or by run: the path of the base model, and the order of a
-    set.
+    set. All processes of a sharded model call it; the first one writes.
     """
     from peft import PeftModel
 
+    state = shards.whole_weights(model)
+    if ranks.rank() != 0:
+        return
     if isinstance(model, PeftModel):
         config: Any = model.peft_config["default"]
         config.base_model_name_or_path = ""
         config.target_modules = sorted(config.target_modules)
-        model.save_pretrained(str(folder))
+        model.save_pretrained(str(folder), state_dict=state)
         (folder / "README.md").unlink(missing_ok=True)
     else:
-        model.save_pretrained(folder)
+        model.save_pretrained(folder, state_dict=state)
         copy_tokenizer(base, folder)
