@@ -7,9 +7,9 @@ importance matrix.
 WORKSPACE has a finished `residency run`: its data set is what all are asked, and its merged model
 is the `specialist`. `scratch-512` is a Llama of width 512, into which K-quants fit, trained here
 from nothing on the same task. `gemma-3-270m` is the carried model as it is: it was not trained for
-the task, so that only its agreement with its own f16 counts. What is done is kept in DIR, each
-answer by itself, and a run that was killed goes on there; so does one with more cases. `--write`
-puts the tables into a page, between its two marks.
+the task, so that only its agreement with its own f16 counts, over fewer cases. What is done is kept
+in DIR, each answer by itself, and a run that was killed goes on there; so does one with more cases.
+`--write` puts the tables into a page, between its two marks.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import random
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -69,6 +69,8 @@ HEAD = (
 SCRATCH_STEPS = 600
 SCRATCH_ROWS = 8
 CONTEXT = 1024
+UNTAUGHT = 24
+"""Cases that a model is asked which was not taught the task: it talks at length."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -296,7 +298,8 @@ def main() -> None:
         subject = _subject(name, store.output(export, "merged").path / "model", task, work)
         say(f"{name}:")
         files = builds(subject, task, work)
-        parts.append(f"### {name}\n\n{table(subject, task, files, work)}\n")
+        own = task if subject.learnt else replace(task, cases=task.cases[:UNTAUGHT])
+        parts.append(f"### {name}\n\n{table(subject, own, files, work)}\n")
         print(parts[-1], flush=True)
     if given.write:
         text = given.write.read_text(encoding="utf-8")
