@@ -1,6 +1,6 @@
 """Our perplexity and KL divergence beside llama.cpp's own, on the same files and the same tokens.
 
-    python bench/kld.py REFERENCE.gguf BUILD.gguf TEXT [--context 256] [--chunks 8] [--tools DIR]
+    python bench/kld.py REFERENCE.gguf BUILD.gguf TEXT [--context 256] [--chunks 32] [--tools DIR]
 
 llama.cpp's is `llama-perplexity --kl-divergence` (`residency setup llama.cpp`): it cuts the text
 into windows of the context's size and scores the second half of each. We are given the same.
@@ -23,6 +23,7 @@ from residency.engines.logits import Logits
 from residency.engines.native import tool
 from residency.gate.divergence import Text, measure
 from residency.models.gguf_file import read_header
+from residency.types import Rate
 
 FIGURES = {
     "perplexity": r"Mean PPL\(Q\) +: +([\d.]+)",
@@ -60,9 +61,9 @@ def windows(base: Path, model: Path) -> list[Text]:
 
 
 def compare(
-    models: Sequence[Path], text: Path, program: Path, *, context: int = 256, chunks: int = 8
-) -> dict[str, tuple[float, float]]:
-    """For each figure ours and llama.cpp's."""
+    models: Sequence[Path], text: Path, program: Path, *, context: int = 256, chunks: int = 32
+) -> dict[str, tuple[Rate, float]]:
+    """For each figure ours, with its 95% interval, and llama.cpp's."""
     options = ["-f", str(text), "-c", str(context), "--chunks", str(chunks)]
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder) / "logits"
@@ -70,7 +71,7 @@ def compare(
         texts = windows(base, models[0])
     with Logits(models[0], context=context) as one, Logits(models[1], context=context) as other:
         found = measure(one.read, {"build": other.read}, texts)["build"].everything
-    ours = [getattr(found, name).value for name in FIGURES]
+    ours = [getattr(found, name) for name in FIGURES]
     return dict(zip(FIGURES, zip(ours, their, strict=True), strict=True))
 
 
@@ -79,16 +80,17 @@ def main() -> None:
     for name in ("reference", "build", "text"):
         parser.add_argument(name, type=Path)
     parser.add_argument("--context", type=int, default=256)
-    parser.add_argument("--chunks", type=int, default=8)
+    parser.add_argument("--chunks", type=int, default=32)
     parser.add_argument("--tools", type=Path, help="where llama-perplexity is, if built elsewhere")
     asked = parser.parse_args()
     name = "llama-perplexity"
     program = asked.tools / name if asked.tools else tool(name)
     models = (asked.reference, asked.build)
     found = compare(models, asked.text, program, context=asked.context, chunks=asked.chunks)
-    print(f"{'':22}{'ours':>12}{'llama.cpp':>12}{'ratio':>9}")
+    print(f"{'':22}{'ours':>12}{'95%':>24}{'llama.cpp':>12}{'ratio':>9}")
     for name, (ours, their) in found.items():
-        print(f"{name:22}{ours:12.6f}{their:12.6f}{ours / their:9.4f}")
+        interval = f"{ours.low:.6f} to {ours.high:.6f}"
+        print(f"{name:22}{ours.value:12.6f}{interval:>24}{their:12.6f}{ours.value / their:9.4f}")
 
 
 if __name__ == "__main__":

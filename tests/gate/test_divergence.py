@@ -25,6 +25,7 @@ from residency.gate.divergence import Divergence, Source, Text, compare, measure
 from residency.models.base import BaseModel
 from residency.models.chat import load_tokenizer, render
 from residency.types import Level
+from residency.verbs.workspace import RECIPES
 from tests.specialist import Specialist, conversations
 
 Logit = NDArray[np.float32]
@@ -178,8 +179,12 @@ def test_figures_are_those_of_llama_cpp(base: BaseModel, tmp_path: Path, level: 
     models = (tmp_path / "f16.gguf", tmp_path / "level.gguf")
     convert(base.path, models[0], base.name)
     quantize(open_source(models[0]), models[1], level)
-    text = Path(__file__).parents[2] / "docs" / "log.md"
+    text = RECIPES / "clinic-desk.jsonl"
     for name, (ours, their) in kld.compare(models, text, tool("llama-perplexity")).items():
+        if name == "kld_p99":
+            # 41 of 4,064 tokens lie above it, and the two programs round otherwise.
+            assert ours.low <= their <= ours.high
+            continue
         # llama.cpp keeps the reference in 16 bits, no less likely than exp(-16) of the likeliest.
         most = 0.1 if name == "reference_perplexity" else 0.02
-        assert ours == pytest.approx(their, rel=most), name
+        assert ours.value == pytest.approx(their, rel=most), name
