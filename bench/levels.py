@@ -238,7 +238,8 @@ def table(subject: Subject, task: Task, files: Mapping[str, Path], work: Path) -
             row += ["0", "0", "1"]
         else:
             figures = far[name]["answers"]
-            row += [f"{figures[one]['value']:.4f}" for one in ("kld", "kld_p99", "same_top")]
+            row += [f"{figures[one]['value']:.2g}" for one in ("kld", "kld_p99")]
+            row.append(f"{figures['same_top']['value']:.4f}")
             orders["divergence"].append(figures["kld"]["value"])
             orders["different"].append(counts[1] / 1e3 + counts[2])
             orders["loss"].append(whole.value - rate.value)
