@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 STEPS = 65534
+LEAST_STEP = 1e-30
+"""Of a range that is narrower than 32-bit floats can divide, or none at all."""
 
 
 def pack(values: NDArray[Any], keep: int = 0) -> dict[str, Any]:
@@ -23,7 +25,7 @@ def pack(values: NDArray[Any], keep: int = 0) -> dict[str, Any]:
     """
     rows = values.reshape(*values.shape[:keep], -1).astype(np.float64)
     low = rows.min(axis=-1, keepdims=True)
-    step = np.maximum((rows.max(axis=-1, keepdims=True) - low) / STEPS, 1e-30)
+    step = np.maximum((rows.max(axis=-1, keepdims=True) - low) / STEPS, LEAST_STEP)
     # Rounded first, so that what is read back is what was meant.
     low, step = low.astype("<f4"), step.astype("<f4")
     codes = np.clip(np.rint((rows - low) / step), 0, STEPS)
@@ -42,7 +44,7 @@ def pack_scores(scores: NDArray[np.float32]) -> dict[str, Any]:
     finite = np.isfinite(scores)
     low = np.where(finite, scores, np.inf).min(axis=-1).astype("<f4")
     high = np.where(finite, scores, -np.inf).max(axis=-1)
-    step = np.maximum((high - low.astype(np.float64)) / STEPS, 1e-30).astype("<f4")
+    step = np.maximum((high - low.astype(np.float64)) / STEPS, LEAST_STEP).astype("<f4")
     values = scores[:, :, rows, columns]
     with np.errstate(invalid="ignore"):
         codes = np.rint((values - low[:, :, rows].astype(np.float64)) / step[:, :, rows])
