@@ -25,13 +25,14 @@ _MICRO_BATCH = 512  # tokens that llama.cpp computes at once (its n_ubatch)
 _COPIES = 2
 # A llama.cpp host process: the program, and its vocabulary's tables for each token.
 _ENGINE, _ENGINE_TOKEN = 42_000_000, 500
-# A process with torch, transformers and peft loaded, and what its libraries keep for products
-# after the first step.
-_TRAINER = 600_000_000 + 200_000_000
+# A process with torch, transformers and peft loaded, what its libraries keep for products after the
+# first step, and a tokenizer's tables for each token (284 MB for Gemma 3's 262,144).
+_TRAINER, _TRAINER_TOKEN = 750_000_000, 1_080
 ONE_SEQUENCE = 1024  # up to here the rows of a batch stand in one sequence (train/batch.py)
 ANSWERS = 0.5  # of a row's tokens, where nobody has counted
-# What glibc's heap adds to activations in holes that it doesn't fill again, by method and bytes of
-# a value; with checkpointing training has none (hardware.compact_heap).
+# What glibc's heap adds to the layers' activations in holes that it doesn't fill again, by method
+# and bytes of a value; with checkpointing training has none (hardware.compact_heap). Nor has the
+# loss: blocks of over 32 MiB are mapped, and given back whole (malloc's M_MMAP_THRESHOLD).
 _HOLES = {("full", 4): 0.3, ("lora", 4): 0.5, ("lora", 2): 0.2, ("qlora", 2): 0.2}
 
 
@@ -198,20 +199,32 @@ def training(shape: Shape, step: Step) -> Need:
         activations,
         Part(
             name="holes",
-            size=0 if step.checkpointed else round(activations.size * _holes(step)),
+            size=_holes(step, activations.size - _loss(shape, step)),
             basis="estimated",
             how="in the heap, measured on SmolLM2; none with gradient checkpointing",
         ),
         _unpacked(shape, step),
         Part(
-            name="process", size=_TRAINER, basis="estimated", how="Python, torch and transformers"
+            name="process",
+            size=_TRAINER + _TRAINER_TOKEN * shape.vocabulary,
+            basis="estimated",
+            how="Python, torch and transformers, and the tokenizer",
         ),
     ]
     return Need(parts=tuple(parts))
 
 
-def _holes(step: Step) -> float:
-    return _HOLES.get((step.method, step.unit), _HOLES["lora", step.unit])
+def _holes(step: Step, layers: int) -> int:
+    """Bytes of holes between the activations of the layers, which take `layers` bytes."""
+    share = _HOLES.get((step.method, step.unit), _HOLES["lora", step.unit])
+    return 0 if step.checkpointed else round(max(0, layers) * share)
+
+
+def _loss(shape: Shape, step: Step) -> int:
+    """Bytes of the head's logits as they are and at the learnt places, their copy in float32, its
+    softmax: twelve for each when the forward pass ends, and as many when the backward one starts.
+    """
+    return round(step.tokens * step.learnt) * shape.vocabulary * 12
 
 
 def _training_weights(shape: Shape, step: Step) -> Part:
@@ -242,9 +255,7 @@ def _activations(shape: Shape, step: Step, gradients: int) -> Part:
     Gradients come as activations go, layer by layer: without accumulation they do not add up, so
     what is counted is what activations take beyond the room that the gradients need later.
     """
-    # The head's logits as they are and at the learnt places, their copy in float32, its softmax:
-    # twelve bytes for each when the forward pass ends, and as many when the backward one starts.
-    loss = round(step.tokens * step.learnt) * shape.vocabulary * 12
+    loss = _loss(shape, step)
     layer = step.tokens * _kept_in_a_layer(shape, step)
     inputs = step.tokens * step.unit * shape.width * shape.layers
     size = inputs + max(loss, layer) if step.checkpointed else layer * shape.layers + loss
