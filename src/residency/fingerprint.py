@@ -88,7 +88,7 @@ def probes(dataset: Path) -> list[Conversation]:
     answer is text. Where all are calls of tools, which each engine writes in its own way, the
     first of them with the text that such calls are compared by."""
     path = dataset / "validation.jsonl"
-    spoken = (c for c in stream_conversations(path) if "tool_calls" not in c.messages[-1].extra)
+    spoken = (c for c in stream_conversations(path) if c.spoken)
     found = list(itertools.islice(spoken, PROBES))
     found = found or [c.in_words() for c in itertools.islice(stream_conversations(path), PROBES)]
     if not found:

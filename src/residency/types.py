@@ -89,6 +89,11 @@ class Conversation:
         """The last user message: what near-duplicates are looked for in."""
         return next((m.content for m in reversed(self.prompt) if m.role == "user"), "")
 
+    @property
+    def spoken(self) -> bool:
+        """Whether the answer is text: each engine writes a call of a tool in its own way."""
+        return "tool_calls" not in self.messages[-1].extra
+
     def in_words(self) -> Conversation:
         """The same with calls of tools at its end as the text that they are compared by."""
         answer = Message(role="assistant", content=self.answer)

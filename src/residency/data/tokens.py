@@ -47,7 +47,7 @@ def without_unread_tools(
     having = sum(bool(row.tools) for row in rows)
     if not having or takes_tools(tokenizer):
         return list(rows), {}
-    kept = [replace(row, tools=()) for row in rows if "tool_calls" not in row.messages[-1].extra]
+    kept = [replace(row, tools=()) for row in rows if row.spoken]
     return kept, {"tools_left_out": having, "calls_left_out": len(rows) - len(kept)}
 
 

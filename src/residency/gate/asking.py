@@ -140,6 +140,5 @@ async def _texts(folder: Path, build: Build, task: Task) -> list[Any]:
     end = fingerprint.read_fingerprint(folder / fingerprint.FILE_NAME).end_of_turn
     with engine_for(build.format)(spec_of(folder, build, task.engine)) as running:
         async with running.client(TIMEOUT) as client:
-            # A call of a tool is written by each engine in its own way.
-            spoken = [one for one in task.cases if "tool_calls" not in one.messages[-1].extra]
+            spoken = [one for one in task.cases if one.spoken]
             return await read_texts(client, spoken or task.cases, end)

@@ -136,8 +136,8 @@ def tools_of(exchange: Exchange) -> Tools | None:
 def _message(turn: Any, tools: bool) -> Message | None:
     if not isinstance(turn, Mapping):
         return None
-    calls = turn.get("tool_calls")
-    text = _plain(turn.get("content") or ("" if calls else turn.get("content")))
+    calls, content = turn.get("tool_calls"), turn.get("content")
+    text = "" if calls and not content else _plain(content)
     role = _ROLES.get(str(turn.get("role")), turn.get("role"))
     known = ("system", "user", "assistant", *(("tool",) if tools else ()))
     if text is None or role not in known or (calls and not (tools and tools_from(calls))):
