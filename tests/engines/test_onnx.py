@@ -20,6 +20,7 @@ import pytest
 from residency.engines.base import EngineSpec
 from residency.engines.client import EngineClient
 from residency.engines.onnx import Onnx
+from residency.engines.onnx_model import CHUNK
 from residency.errors import EngineLoadError, EngineRejected, MissingError
 from residency.export.onnx import make
 from residency.models.base import BaseModel
@@ -142,6 +143,23 @@ def test_log_probabilities_are_the_models_own(onnx: Onnx) -> None:
         assert bytes(told["bytes"]).decode() == told["token"]
 
     run(onnx, ask)
+
+
+@pytest.mark.parametrize("length", [CHUNK - 3, CHUNK])
+def test_a_turn_may_end_where_a_part_of_the_prompt_does(
+    onnx: Onnx, specialist: Specialist, length: int
+) -> None:
+    """SmolLM2 ends a turn with the token that it pads with."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    ids = [*range(100, 100 + length - 1), END]
+    model = AutoModelForCausalLM.from_pretrained(specialist.base.path, dtype=torch.float32).eval()
+    for asked in (ids, [*ids, 7]):
+        with torch.no_grad():
+            expected = torch.log_softmax(model(torch.tensor([asked])).logits[0, -1], -1)
+        for token, found in run(onnx, lambda c, a=asked: c.top_logprobs(a, 3)):  # type: ignore[misc]
+            assert found == pytest.approx(expected[token].item(), abs=1e-3)
 
 
 def test_a_seed_repeats_a_sample_and_another_does_not(onnx: Onnx) -> None:

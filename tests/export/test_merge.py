@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from residency.errors import ModelError
-from residency.export.merge import merge
+from residency.export.merge import load, merge
 from residency.store import digest_tree
 from tests.specialist import TOKENIZER_FILES, Specialist, make_base
 
@@ -26,6 +26,17 @@ def test_the_weights_are_base_plus_adapter_in_float16(
     assert after.dtype == torch.float16
     assert not torch.equal(after, before)
     torch.testing.assert_close(after, expected.half(), rtol=1e-3, atol=1e-4)
+
+
+def test_what_is_returned_is_what_was_written(specialist: Specialist, tmp_path: Path) -> None:
+    """Positions are turned in float32, where a long text would show another precision."""
+    import torch
+
+    merged = merge(specialist.base.path, specialist.adapter.path, tmp_path / "merged").eval()
+    ids = torch.randint(3, 49152, (1, 900), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        ours, read = (model(ids).logits for model in (merged, load(tmp_path / "merged").eval()))
+    torch.testing.assert_close(ours, read, rtol=0, atol=1e-3)
 
 
 def test_tokenizer_and_template_are_copied_and_bytes_repeat(

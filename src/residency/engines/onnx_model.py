@@ -48,7 +48,7 @@ class OnnxModel:
         genai.disable_telemetry_events()
         self._genai = genai
         config = genai.Config(str(folder))
-        config.overlay(json.dumps({"model": {"decoder": {"session_options": _session(threads)}}}))
+        config.overlay(json.dumps({"model": _settings(threads)}))
         self._model = genai.Model(config)
         self.tokenizer: Any = load_tokenizer(folder)
         self._stop_ids = {i for stop in stop_tokens(self.tokenizer) for i in self.tokens(stop)}
@@ -146,10 +146,14 @@ class OnnxModel:
         return {"token": text, "logprob": float(logprobs[token]), "bytes": known}
 
 
-def _session(threads: int) -> dict[str, Any]:
+def _settings(threads: int) -> dict[str, Any]:
     # Threads that spin while they wait take the core from the one that they wait for: beside busy
     # neighbours decoding was 1.6 to 1.9 times as fast without.
-    return {"intra_op_num_threads": threads, "session.intra_op.allow_spinning": "0"}
+    session = {"intra_op_num_threads": threads, "session.intra_op.allow_spinning": "0"}
+    # A prompt's first part that ends with the padding token is read as one that lacks it, and many
+    # models end a turn with that token (microsoft/onnxruntime-genai, issue 1682). Nothing is padded
+    # here.
+    return {"decoder": {"session_options": session}, "pad_token_id": -1}
 
 
 async def _read(generator: Any, ids: Sequence[int]) -> None:

@@ -47,7 +47,17 @@ def store(model: Path, target: Path) -> Any:
 
 
 def _write(model: Any, tokenizer_from: Path, target: Path) -> Any:
-    model.half()
+    import torch
+
+    _cast(model, torch.float16)
     model.save_pretrained(target)
     copy_tokenizer(tokenizer_from, target)
-    return model.float()
+    _cast(model, torch.float32)
+    return model
+
+
+def _cast(model: Any, dtype: Any) -> None:
+    """Weights alone: what turns positions is no weight, and rounded to float16 it would be wrong
+    by more the longer the text."""
+    for weights in model.parameters():
+        weights.data = weights.data.to(dtype)
