@@ -56,7 +56,7 @@ def residency(*words: object, code: int = 0, **more) -> subprocess.CompletedProc
         check=False,
         capture_output=True,
         text=True,
-        timeout=1200,
+        timeout=3600,
         **more,
     )
     assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
