@@ -29,7 +29,7 @@ from residency.verbs.workspace import RECIPES
 from tests.e2e.conftest import residency
 
 KIND = "insurance"
-TAUGHT, SERVED, OTHERS = 300, 40, 60
+TAUGHT, SERVED, OTHERS = 300, 40, 240
 """Rows of other kinds that the first release learns; rows of the kind that clients ask and correct;
 and rows of other kinds that neither release ever learns."""
 TRIES, LATE = 3, "the engine did not answer in time"
@@ -40,8 +40,6 @@ file = "desk.jsonl"
 system = "Clinic desk."
 validation = 0.08
 test = 0.12
-[train]
-epochs = 2
 [export]
 levels = ["Q8_0"]
 [gate]
@@ -171,7 +169,7 @@ def test_what_was_corrected_in_service_the_next_release_gets_right(tmp_path: Pat
         f"p {mcnemar(second_others, first_others):.2f}\n{built['traffic']}"
     )
     assert gain.low > 0
-    assert kept.high >= 0 and kept.value > -0.1
+    assert kept.high >= 0 and kept.value > -0.05
 
 
 def _tested(folder: Path) -> list[Any]:
