@@ -25,15 +25,16 @@ _MICRO_BATCH = 512  # tokens that llama.cpp computes at once (its n_ubatch)
 _COPIES = 2
 # A llama.cpp host process: the program, and its vocabulary's tables for each token.
 _ENGINE, _ENGINE_TOKEN = 42_000_000, 500
-# A process with torch, transformers and peft loaded, what its libraries keep for products after the
-# first step, and a tokenizer's tables for each token (284 MB for Gemma 3's 262,144).
-_TRAINER, _TRAINER_TOKEN = 750_000_000, 1_080
+# A process with torch, transformers and peft loaded, and what its libraries keep for products after
+# the first step (less where each layer is unpacked anew); and a tokenizer's tables for each token
+# (284 MB for Gemma 3's 262,144).
+_TRAINER, _UNPACKING_TRAINER, _TRAINER_TOKEN = 750_000_000, 650_000_000, 1_080
 ONE_SEQUENCE = 1024  # up to here the rows of a batch stand in one sequence (train/batch.py)
 ANSWERS = 0.5  # of a row's tokens, where nobody has counted
 # What glibc's heap adds to the layers' activations in holes that it doesn't fill again, by method
 # and bytes of a value; with checkpointing training has none (hardware.compact_heap). Nor has the
 # loss: blocks of over 32 MiB are mapped, and given back whole (malloc's M_MMAP_THRESHOLD).
-_HOLES = {("full", 4): 0.3, ("lora", 4): 0.5, ("lora", 2): 0.2, ("qlora", 2): 0.2}
+_HOLES = {("full", 4): 0.3, ("lora", 4): 0.5, ("lora", 2): 0.2, ("qlora", 2): 0.3}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -206,7 +207,8 @@ def training(shape: Shape, step: Step) -> Need:
         _unpacked(shape, step),
         Part(
             name="process",
-            size=_TRAINER + _TRAINER_TOKEN * shape.vocabulary,
+            size=(_UNPACKING_TRAINER if step.method == "qlora" else _TRAINER)
+            + _TRAINER_TOKEN * shape.vocabulary,
             basis="estimated",
             how="Python, torch and transformers, and the tokenizer",
         ),
