@@ -1,6 +1,7 @@
 import pytest
 
 from residency import config
+from residency.builds import quantized
 from residency.errors import SettingsError
 
 GOOD = 'name = "desk"\n[data]\nfile = "a.jsonl"\n'
@@ -16,6 +17,30 @@ def test_defaults_fill_what_is_not_said() -> None:
     settings = config.parse(GOOD, "residency.toml")
     assert settings.model.base == config.DEFAULT_BASE
     assert settings.export.levels == ["Q8_0", "Q5_K_M", "Q4_K_M"]
+
+
+@pytest.mark.parametrize(
+    ("imatrix", "made"),
+    [
+        ("false", {"Q8_0": ("Q8_0", False), "Q4_K_M": ("Q4_K_M", False)}),
+        ("true", {"Q8_0": ("Q8_0", False), "Q4_K_M": ("Q4_K_M", True)}),
+        (
+            '"both"',
+            {
+                "Q8_0": ("Q8_0", False),
+                "Q4_K_M": ("Q4_K_M", False),
+                "Q4_K_M-imatrix": ("Q4_K_M", True),
+            },
+        ),
+    ],
+)
+def test_levels_have_an_importance_matrix_as_set(imatrix: str, made: dict[str, object]) -> None:
+    text = f'{GOOD}[export]\nlevels = ["Q8_0", "Q4_K_M"]\nimatrix = {imatrix}\n'
+    assert quantized(config.parse(text, "residency.toml").export) == made
+
+
+def test_an_importance_matrix_is_neither_more_nor_less() -> None:
+    assert "export.imatrix" in refused(GOOD + '[export]\nimatrix = "twice"\n').message
 
 
 def test_an_unknown_setting_names_line_and_nearest_match() -> None:

@@ -5,19 +5,36 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from residency.config import ExportSettings
 from residency.store import read_as, sha256_file, write_atomic
-from residency.types import Build, to_json
+from residency.types import Build, Level, to_json
 
 BASE = "base-f16"
 """The base model, which the gate compares with."""
 F16 = "f16"
 """The specialist at full precision."""
+IMATRIX = "-imatrix"
+"""How the name of a build with an importance matrix ends, where there is one without as well."""
+_EXACT = ("bf16", "Q8_0")  # their rounding asks for no importance
 MODEL_FILE = "model.gguf"
 CARD = "README.md"
 TRAINING = "training.json"
 SUMS = "SHA256SUMS"
 SIGNATURE = "model.sig"
 NOT_SUMMED = (SUMS, SIGNATURE)
+
+
+def quantized(settings: ExportSettings) -> dict[str, tuple[Level, bool]]:
+    """The builds of llama.cpp's levels: by name the level, and whether the importance matrix is
+    used."""
+    made: dict[str, tuple[Level, bool]] = {}
+    for level in settings.levels:
+        spares = bool(settings.imatrix) and level not in _EXACT
+        if not spares or settings.imatrix == "both":
+            made[level] = (level, False)
+        if spares:
+            made[level + IMATRIX * (settings.imatrix == "both")] = (level, True)
+    return made
 
 
 def read_build(folder: Path) -> Build:

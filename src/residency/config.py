@@ -151,14 +151,16 @@ Form = Literal["lora", "onnx-int4", "onnx-fp32", "gptq", "merged", "ollama"]
 class ExportSettings(Section):
     """What is made beside f16, which always is: `levels` are llama.cpp's, `also` are other forms.
 
-    With `imatrix` the levels below Q8_0 spare what matters most to the training text. `shard` is
-    the most megabytes of a GGUF file, beyond which it is split; 0 splits none. `signing_key` is a
-    PEM file with the private key (elliptic curve) that a release is signed with; empty signs none.
+    With `imatrix` the levels below Q8_0 spare what matters most to the training text; "both" makes
+    each of these twice, as `Q4_K_M` and `Q4_K_M-imatrix`, so that the gate shows whether it helps.
+    `shard` is the most megabytes of a GGUF file, beyond which it is split; 0 splits none.
+    `signing_key` is a PEM file with the private key (elliptic curve) that a release is signed with;
+    empty signs none.
     """
 
     levels: list[Level] = ["Q8_0", "Q5_K_M", "Q4_K_M"]
     also: list[Form] = []
-    imatrix: bool = False
+    imatrix: bool | Literal["both"] = False
     shard: Annotated[int, Field(ge=0)] = 0
     signing_key: str = ""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from residency import hardware, releases
-from residency.builds import BASE, F16, read_build
+from residency.builds import BASE, F16, quantized, read_build
 from residency.config import Settings
 from residency.conversations import FROM_TRAFFIC, read_conversations
 from residency.errors import DataError
@@ -293,7 +293,7 @@ class Chain:
         others = [form for form in export.also if form != "lora"]
         found = {
             name: self.store.output(record, name)
-            for name in (BASE, F16, *export.levels, *others)
+            for name in (BASE, F16, *quantized(export), *others)
             if name in record.outputs
         }
         return {name: one for name, one in found.items() if one.kind == "build"}

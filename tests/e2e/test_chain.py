@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from residency import releases
 from residency.releases import model_file
 from residency.store import Store, sha256_file
@@ -62,6 +64,28 @@ def test_a_changed_setting_redoes_its_stage_and_those_after(chain, tmp_path: Pat
         assert said["release"] is None
     finally:
         path.write_text(text)
+
+
+@pytest.mark.slow
+def test_the_gate_shows_whether_an_importance_matrix_helps(chain) -> None:
+    folder, _ = chain
+    path = folder / "residency.toml"
+    text = path.read_text()
+    try:
+        path.write_text(text.replace("[gate]", 'imatrix = "both"\n[gate]\ndivergence = true'))
+        residency("run", "--workspace", folder)
+        verdict = json.loads((folder / "reports" / "verdict.json").read_text())
+        page = (folder / "reports" / "report.html").read_text(encoding="utf-8")
+    finally:
+        path.write_text(text)
+        residency("run", "--workspace", folder)
+    rows = {row["build"]: row for row in verdict["rows"]}
+    assert list(rows) == ["base-f16", "f16", "Q8_0", "Q4_K_M", "Q4_K_M-imatrix"]
+    without, spared = (rows[name] for name in ("Q4_K_M", "Q4_K_M-imatrix"))
+    assert without["passed"] and spared["passed"]
+    far, near = (row["divergence"]["answers"]["kld"]["value"] for row in (without, spared))
+    assert 0 < near != far > 0
+    assert "Q4_K_M-imatrix" in page
 
 
 def test_lineage_reaches_the_data_file(chain) -> None:

@@ -205,12 +205,13 @@ async def _ask(spec: EngineSpec) -> int:
 
 @pytest.mark.slow
 def test_every_level_and_form_at_a_width_of_512(base: BaseModel, tmp_path: Path) -> None:
-    """With an importance matrix and split; the stage itself holds each to its fingerprint."""
+    """With an importance matrix and without, split; the stage holds each to its fingerprint."""
     given = make(tmp_path / "given", base.path, width=512, spread=0.05)
     levels: list[Level] = list(get_args(Level))
-    settings = ExportSettings(levels=levels, also=["lora"], imatrix=True, shard=10)
+    settings = ExportSettings(levels=levels, also=["lora"], imatrix="both", shard=10)
     made = export(tmp_path, given, settings)
-    names = ("base-f16", "f16", *levels, "lora")
+    spared = [f"{level}-imatrix" for level in levels if level not in ("bf16", "Q8_0")]
+    names = ("base-f16", "f16", *levels, *spared, "lora")
     assert set(made.record.outputs) == {"merged", *names}
     assert set(made.record.figures["divergence"]) == {"merged", *names}
     for name in names:
@@ -219,9 +220,11 @@ def test_every_level_and_form_at_a_width_of_512(base: BaseModel, tmp_path: Path)
         assert build["digest"] == digest_of(folder / build["file"])
         assert (folder / build["file"]).is_dir() == (name != "lora")
         told = any(note.startswith("importance matrix for 7") for note in build["notes"])
-        assert told == (name in levels and name not in ("bf16", "Q8_0"))
+        assert told == (name in spared)
         assert not any("fell back" in note for note in build["notes"])
-    spec = EngineSpec(model=made.folder("Q2_K") / "model", alias="Q2_K", context=256, slots=1)
+    model = made.folder("Q2_K-imatrix") / "model"
+    spec = EngineSpec(model=model, alias="Q2_K-imatrix", context=256, slots=1)
     assert asyncio.run(_ask(spec)) == 4
-    found = [made.record.figures["divergence"][level] for level in levels]
-    assert found == sorted(found)
+    for some in (levels, spared):
+        found = [made.record.figures["divergence"][name] for name in some]
+        assert found == sorted(found)

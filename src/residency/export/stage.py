@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from residency import fingerprint
-from residency.builds import BASE, F16, MODEL_FILE, read_training, write_sums
+from residency.builds import BASE, F16, IMATRIX, MODEL_FILE, quantized, read_training, write_sums
 from residency.config import ExportSettings
 from residency.conversations import read_conversations
 from residency.engines.base import EngineSpec
@@ -65,7 +65,6 @@ TOLERANCE = {
 MERGED = "merged"
 LORA = "lora"
 """The adapter by itself, one of `export.also`."""
-_EXACT = ("bf16", "Q8_0")  # their rounding asks for no importance
 _TIMEOUT = 600.0
 
 
@@ -106,10 +105,10 @@ def run(inputs: Inputs, settings: ExportSettings, out: Draft) -> Record:
         f16.result()
     source = open_source(builds.file(F16))  # before it may be split: what is mapped stays readable
     builds.finish(F16, reference)
-    for level in settings.levels:
-        imatrix = merged.imatrix if level not in _EXACT else None
-        made = quantize(source, builds.file(level), level, imatrix)
-        builds.finish(level, reference, made.notes())
+    for level_name, (level, spares) in quantized(settings).items():
+        imatrix = merged.imatrix if spares else None
+        made = quantize(source, builds.file(level_name), level, imatrix)
+        builds.finish(level_name, reference, made.notes())
     if "lora" in settings.also:
         adapter = builds.file(LORA, "adapter.gguf")
         write_lora(inputs.base.path, inputs.trained.path, adapter, f"{name} specialist")
@@ -236,7 +235,8 @@ class _Builds:
         `made_by` is the method of training whose result was merged.
         """
         name = path.parent.name
-        tolerance = TOLERANCE.get(made_by or name, TOLERANCE.get(name, TOLERANCE[F16]))
+        kind = name.removesuffix(IMATRIX)
+        tolerance = TOLERANCE.get(made_by or kind, TOLERANCE.get(kind, TOLERANCE[F16]))
         step = "merging what was trained" if name == MERGED else f"making {name}"
         found = compare(reference, taken, step=step, tolerance=tolerance)
         fingerprint.write_fingerprint(path.parent, taken)
