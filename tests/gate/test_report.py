@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from residency.config import EngineSettings, GateSettings
+from residency.gate.plot import plot
 from residency.gate.report import EXAMPLES, examples, render
 from residency.gate.result import Result, figures
 from residency.gate.rules import Rules
@@ -156,6 +157,19 @@ def test_the_plot_shows_every_build_and_the_api(page: str) -> None:
     assert picture.count('class="ships"') == 1
     points = re.findall(r'cx="([\d.]+)" cy="([\d.]+)"', picture)
     assert all(0 <= float(x) <= 640 and 0 <= float(y) <= 320 for x, y in points)
+
+
+def test_labels_of_builds_of_one_size_stand_below_each_other() -> None:
+    rate = {"value": 0.8, "low": 0.7, "high": 0.9, "n": 71}
+    sizes = {"f16": 270, "Q5_K_M": 112, "Q5_K_M-imatrix": 112.1, "Q4_K_M-imatrix": 70, "Q2_K": 155}
+    rows = [
+        {"build": name, "size": size * 1_000_000, "rates": {"exact": rate}}
+        for name, size in sizes.items()
+    ]
+    *_, above, below, left, right = plot(rows, "exact", None).points
+    assert abs(above.label - below.label) >= 12
+    # less than 80 pixels apart, which a name of 14 letters fills
+    assert len({below.label, left.label, right.label}) == 3
 
 
 def test_it_says_why_and_what_it_cannot_tell(page: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 WIDTH, HEIGHT = 640, 320
 LEFT, RIGHT, TOP, BOTTOM = 44, 70, 14, 270
 _LABEL = 13  # pixels from one line of text to the next
-_WIDE = 70  # of a label
+_CHARACTER = 7  # pixels of one in a label
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,7 +65,7 @@ def plot(rows: Sequence[Mapping[str, Any]], main: str, release: str | None) -> P
                 y=up(rate["value"]),
                 low=up(rate["low"]),
                 high=up(rate["high"]),
-                label=_free(x, up(rate["value"]), points),
+                label=_free(row["build"], x, up(rate["value"]), points),
             )
         )
     step = 10 ** math.floor(math.log10(widest / 1e6)) * 1e6
@@ -81,8 +81,12 @@ def plot(rows: Sequence[Mapping[str, Any]], main: str, release: str | None) -> P
     )
 
 
-def _free(x: float, y: float, before: Sequence[Point]) -> float:
-    """A height for a label beside (x, y) at which none of `before` stands."""
-    taken = [one.label for one in before if abs(one.x - x) < _WIDE]
+def _free(name: str, x: float, y: float, before: Sequence[Point]) -> float:
+    """A height for the label `name` beside (x, y) at which none of `before` stands."""
+    taken = [one.label for one in before if -_wide(name) < x - one.x < _wide(one.name)]
     tries = (y + side * n * _LABEL for n in range(len(taken) + 1) for side in (1, -1))
     return round(next(t for t in tries if all(abs(t - one) >= _LABEL for one in taken)), 1)
+
+
+def _wide(label: str) -> int:
+    return _CHARACTER * (len(label) + 1)
