@@ -1,15 +1,16 @@
 """Every level of a model beside its f16: size, divergence, answers, speed; with and without an
 importance matrix.
 
-    python bench/levels.py WORKSPACE [--models specialist scratch-512 gemma-3-270m]
-                           [--cases 71] [--texts 24] [--work DIR] [--write docs/concepts/levels.md]
+    python bench/levels.py WORKSPACE [--scratch WORKSPACE] [--work DIR]
+                           [--models specialist scratch-512 gemma-3-270m]
+                           [--write docs/concepts/levels.md]
 
-WORKSPACE has a finished `residency run`: its data set is what all are asked, and its merged model
-is the `specialist`. `scratch-512` is a Llama of width 512, into which K-quants fit, trained here
-from nothing on the same task. `gemma-3-270m` is the carried model as it is: it was not trained for
-the task, so that only its agreement with its own f16 counts, over fewer cases. What is done is kept
-in DIR, each answer by itself, and a run that was killed goes on there; so does one with more cases.
-`--write` puts the tables into a page, between its two marks.
+Each WORKSPACE has a finished `residency run`. The merged model of the first is the `specialist`.
+`scratch-512` began from nothing and has a width of 512, into which K-quants fit: the recipe hoist
+with `parameters = 16_000_000`. Both are asked their own test split. `gemma-3-270m` is the carried
+model as it is: it was not trained for the first workspace's task, so that only its agreement with
+its own f16 counts, over fewer cases. What is done is kept in DIR, each answer by itself, and a run
+that was killed goes on there. `--write` puts the tables into a page, between its two marks.
 """
 
 from __future__ import annotations
@@ -17,11 +18,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import random
-import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -66,25 +65,18 @@ HEAD = (
     "claimed",
     "tokens/s",
 )
-SCRATCH_STEPS = 600
-SCRATCH_ROWS = 8
 CONTEXT = 1024
+NAMES = ("specialist", "scratch-512", "gemma-3-270m")
 UNTAUGHT = 24
 """Cases that a model is asked which was not taught the task: it talks at length."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Subject:
-    """A model, as a Hugging Face `folder`; `learnt` says whether it was taught the task."""
-
-    name: str
-    folder: Path
-    learnt: bool
+TEXTS = 16
+"""Test rows whose distributions are compared; of `scratch-512`, whose vocabulary is small, more."""
+SCRATCH_TEXTS = 200
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What all are asked, what the importance matrix is from, and the longest answer in tokens."""
+    """What is asked, what the importance matrix is from, and the longest answer in tokens."""
 
     train: Sequence[Conversation]
     cases: Sequence[Conversation]
@@ -92,63 +84,21 @@ class Task:
     limit: int
 
 
-def scratch(base: Path, train: Sequence[Conversation], target: Path) -> None:
-    """Train a Llama of width 512 with the tokenizer of `base` on the answers of `train`."""
-    import torch
-    from torch.nn.functional import cross_entropy
-    from transformers import LlamaConfig, LlamaForCausalLM
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A model, as a Hugging Face `folder`; `learnt` says whether it was taught the task. What is
+    made of it is kept in `work`."""
 
-    from residency.models.folder import copy_tokenizer
-
-    tokenizer = load_tokenizer(base)
-    torch.manual_seed(17)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=512,
-        intermediate_size=1536,
-        num_hidden_layers=4,
-        num_attention_heads=8,
-        num_key_value_heads=4,
-        max_position_embeddings=CONTEXT,
-        tie_word_embeddings=True,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    model = LlamaForCausalLM(config)
-    rows = [render(tokenizer, one.messages, answer=True) for one in train]
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=1e-3, total_steps=SCRATCH_STEPS, pct_start=0.05
-    )
-    draw = random.Random(17)
-    with Progress("training a model of width 512", SCRATCH_STEPS) as progress:
-        for _ in range(SCRATCH_STEPS):
-            batch = draw.sample(rows, SCRATCH_ROWS)
-            longest = max(len(row.ids) for row in batch)
-            ids = torch.zeros(len(batch), longest, dtype=torch.long)
-            learnt = torch.zeros(len(batch), longest, dtype=torch.bool)
-            for n, row in enumerate(batch):
-                ids[n, : len(row.ids)] = torch.tensor(row.ids)
-                learnt[n, : len(row.ids)] = torch.tensor(row.learnt)
-            hidden = model.model(input_ids=ids).last_hidden_state[:, :-1]
-            wanted = learnt[:, 1:]
-            loss = cross_entropy(model.lm_head(hidden[wanted]), ids[:, 1:][wanted])
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
-            schedule.step()
-            progress.advance(note=f"loss {loss.item():.3f}")
-    draft = target.with_name(f".{target.name}")
-    shutil.rmtree(draft, ignore_errors=True)
-    model.half().save_pretrained(draft)  # type: ignore[no-untyped-call]
-    copy_tokenizer(base, draft)
-    draft.rename(target)
+    name: str
+    folder: Path
+    learnt: bool
+    task: Task
+    work: Path
 
 
-def builds(subject: Subject, task: Task, work: Path) -> dict[str, Path]:
+def builds(subject: Subject) -> dict[str, Path]:
     """f16 and every level, with and without an importance matrix, by name."""
+    work = subject.work
     source = work / f"{F16}.gguf"
     if not source.exists():
         convert(subject.folder, work / "draft.gguf", subject.name)
@@ -160,7 +110,7 @@ def builds(subject: Subject, task: Task, work: Path) -> dict[str, Path]:
     imatrix = None
     if any(weighted for _, weighted in missing):
         tokenizer = load_tokenizer(subject.folder)
-        imatrix = collect(load(subject.folder), tokenizer, task.train, "train.jsonl")
+        imatrix = collect(load(subject.folder), tokenizer, subject.task.train, "train.jsonl")
     reader = open_source(source)
     for level, weighted in missing:
         quantize(reader, work / "draft.gguf", level, imatrix if weighted else None)
@@ -196,13 +146,13 @@ def asked(name: str, model: Path, task: Task, work: Path) -> Asked:
     return Asked(answers=got.answers[:count], timings=got.timings[:count])
 
 
-def divergences(files: Mapping[str, Path], subject: Subject, task: Task, work: Path) -> Any:
+def divergences(files: Mapping[str, Path], subject: Subject) -> Any:
     """Of each build from f16, over the answers of the task's texts; kept."""
-    place = work / f"divergence-{len(task.texts)}.json"
+    place = subject.work / f"divergence-{len(subject.task.texts)}.json"
     if not place.exists():
         tokenizer = load_tokenizer(subject.folder)
         texts = []
-        for one in task.texts:
+        for one in subject.task.texts:
             whole = render(tokenizer, one.messages, answer=True)
             texts.append(Text(ids=whole.ids, answer=whole.learnt.index(True)))
         with ExitStack() as stack:
@@ -215,11 +165,12 @@ def divergences(files: Mapping[str, Path], subject: Subject, task: Task, work: P
     return json.loads(place.read_text(encoding="utf-8"))
 
 
-def table(subject: Subject, task: Task, files: Mapping[str, Path], work: Path) -> str:
+def table(subject: Subject, files: Mapping[str, Path]) -> str:
     """The subject's rows in Markdown, and how far the orders agree."""
-    told = {name: asked(name, file, task, work) for name, file in files.items()}
+    task = subject.task
+    told = {name: asked(name, file, task, subject.work) for name, file in files.items()}
     texts = {name: [answer.text for answer in one.answers] for name, one in told.items()}
-    far = divergences(files, subject, task, work)
+    far = divergences(files, subject)
     kind = task_kind([case.answer for case in [*task.train, *task.cases]])
     like = similar.load(None)
     right = {
@@ -273,34 +224,19 @@ def _agreement(orders: Mapping[str, Sequence[float]], *, learnt: bool) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("workspace", type=Path)
-    names = ["specialist", "scratch-512", "gemma-3-270m"]
-    parser.add_argument("--models", nargs="+", choices=names, default=names)
-    parser.add_argument("--cases", type=int, default=71)
-    parser.add_argument("--texts", type=int, default=24)
+    parser.add_argument("--scratch", type=Path)
+    parser.add_argument("--models", nargs="+", choices=NAMES, default=NAMES)
     parser.add_argument("--work", type=Path, default=home() / "bench-levels")
     parser.add_argument("--write", type=Path)
     given = parser.parse_args()
-    store = Store(given.workspace)
-    export = store.last("export")
-    assert export, "no export yet: residency run"
-    dataset = store.root / "objects" / export.inputs["dataset"]
-    test = read_conversations(dataset / "test.jsonl")
-    task = Task(
-        train=read_conversations(dataset / "train.jsonl"),
-        cases=test[: given.cases],
-        texts=test[: given.texts],
-        limit=max_tokens(dataset, GateSettings()),
-    )
+    if "scratch-512" in given.models and not given.scratch:
+        parser.error("scratch-512 is in a workspace of its own: give --scratch")
     parts = []
     for name in given.models:
-        # Its key changes with data, weights, settings and code.
-        work = given.work / export.key / name
-        work.mkdir(parents=True, exist_ok=True)
-        subject = _subject(name, store.output(export, "merged").path / "model", task, work)
+        own = given.scratch if name == "scratch-512" else given.workspace
+        subject = _subject(name, own, given.work)
         say(f"{name}:")
-        files = builds(subject, task, work)
-        own = task if subject.learnt else replace(task, cases=task.cases[:UNTAUGHT])
-        parts.append(f"### {name}\n\n{table(subject, own, files, work)}\n")
+        parts.append(f"### {name}\n\n{table(subject, builds(subject))}\n")
         print(parts[-1], flush=True)
     if given.write:
         text = given.write.read_text(encoding="utf-8")
@@ -312,15 +248,24 @@ def main() -> None:
         )
 
 
-def _subject(name: str, merged: Path, task: Task, work: Path) -> Subject:
-    if name == "specialist":
-        return Subject(name=name, folder=merged, learnt=True)
-    if name == "scratch-512":
-        folder = work / "model"
-        if not folder.exists():
-            scratch(merged, task.train, folder)
-        return Subject(name=name, folder=folder, learnt=True)
-    return Subject(name=name, folder=resolve(name).path, learnt=False)
+def _subject(name: str, workspace: Path, work: Path) -> Subject:
+    store = Store(workspace)
+    export = store.last("export")
+    assert export, f"{workspace}: no export yet: residency run"
+    dataset = store.root / "objects" / export.inputs["dataset"]
+    test = read_conversations(dataset / "test.jsonl")
+    learnt = name != "gemma-3-270m"
+    task = Task(
+        train=read_conversations(dataset / "train.jsonl"),
+        cases=test if learnt else test[:UNTAUGHT],
+        texts=test[: SCRATCH_TEXTS if name == "scratch-512" else TEXTS],
+        limit=max_tokens(dataset, GateSettings()),
+    )
+    merged = store.output(export, "merged").path / "model"
+    folder = merged if learnt else resolve(name).path
+    place = work / export.key / name  # the key changes with data, weights, settings and code
+    place.mkdir(parents=True, exist_ok=True)
+    return Subject(name=name, folder=folder, learnt=learnt, task=task, work=place)
 
 
 if __name__ == "__main__":
