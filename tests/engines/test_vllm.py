@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import threading
@@ -19,7 +20,7 @@ from residency import fingerprint
 from residency.engines import environments
 from residency.engines.base import EngineSpec
 from residency.engines.client import EngineClient, Load
-from residency.engines.vllm import Vllm, VllmClient, reason_in
+from residency.engines.vllm import Vllm, VllmClient, reason_in, unsupported
 from residency.errors import EngineLoadError, EngineRejected, MissingError
 from residency.models.base import BaseModel
 from residency.models.chat import load_tokenizer
@@ -40,6 +41,35 @@ def test_without_its_environment_vllm_is_missing(
     with pytest.raises(MissingError) as caught:
         Vllm(EngineSpec(model=tmp_path, alias="x")).start()
     assert caught.value.hint == "install it with: residency setup vllm"
+
+
+PACKED = {"quant_method": "compressed-tensors", "format": "pack-quantized"}
+
+
+@pytest.mark.parametrize(
+    ("quantization", "flags", "runs"),
+    [
+        (None, {"avx2"}, True),
+        (PACKED, {"avx2"}, False),
+        ({"quant_method": "gptq", "bits": 4}, {"avx2"}, False),
+        (PACKED, {"avx2", "avx512f"}, True),
+        (PACKED, set(), True),  # not x86
+        ({"quant_method": "compressed-tensors", "format": "int-quantized"}, {"avx2"}, True),
+    ],
+)
+def test_packed_weights_ask_for_avx512(
+    tmp_path: Path, quantization: object, flags: set[str], runs: bool
+) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"quantization_config": quantization}))
+    assert bool(unsupported(config, flags)) != runs
+
+
+@pytest.mark.parametrize("text", ["{", "[]"])
+def test_a_damaged_config_is_said(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(EngineLoadError, match="not readable"):
+        unsupported(tmp_path / "config.json", ())
 
 
 METRICS = b"""# TYPE vllm:num_requests_running gauge

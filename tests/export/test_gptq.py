@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from residency import hardware
 from residency.config import ExportSettings, parse
 from residency.engines.environments import GPTQ, VLLM
-from residency.errors import MissingError, ModelError, SettingsError
+from residency.engines.vllm import unsupported
+from residency.errors import EngineLoadError, MissingError, ModelError, SettingsError
 from residency.export.gptq import group_size, make
 from residency.fingerprint import compare, read_fingerprint
 from residency.models.chat import load_tokenizer
@@ -66,6 +68,10 @@ def test_a_gptq_build_is_small_and_says_what_the_merged_model_says(
         read_fingerprint(made.folder(name) / "fingerprint.json") for name in ("merged", "gptq")
     )
     assert compare(reference, taken, step="gptq", tolerance=1.0) > 0
-    if VLLM.ready:
+    if VLLM.ready and unsupported(folder / "model" / "config.json", hardware.read().flags):
+        with pytest.raises(EngineLoadError, match="lacks AVX-512") as caught:
+            asked(folder, specialist, tmp_path / "answers.jsonl")
+        assert "llama.cpp" in caught.value.hint
+    elif VLLM.ready:
         (found,) = asked(folder, specialist, tmp_path / "answers.jsonl")
         assert len(found.answers) == 4 and all(answer.tokens for answer in found.answers)

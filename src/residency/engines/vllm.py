@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from residency import hardware, store
@@ -21,6 +22,9 @@ _EXCEPTION = re.compile(
     r"(?:Value error, |(?:^|\s)(?!\S*ValidationError)[\w.]*(?:Error|Exception): )(.+)"
 )
 
+# Of a model's weights: several to an integer, by the format in its config.json.
+_PACKED = ("pack-quantized", "gptq", "awq")
+
 _GAUGES = re.compile(r"^vllm:(num_requests_running|kv_cache_usage_perc)(?:\{.*\})? (\S+)$", re.M)
 
 
@@ -32,11 +36,14 @@ class Vllm(HostedEngine):
     key_variable = KEY_VARIABLE
 
     def check(self) -> None:
-        """Whether vLLM is installed and the folder is the one that it should be."""
+        """Whether vLLM is installed, the folder is the one that it should be, and runs here."""
         environments.python(environments.VLLM)
         folder = self.spec.model
         if not (folder / "config.json").is_file():
             raise EngineLoadError(f"{folder}: not a model folder (config.json is missing)")
+        if why := unsupported(folder / "config.json", hardware.read().flags):
+            hint = "serve a GGUF on llama.cpp, or this one on a processor with AVX-512"
+            raise EngineLoadError(f"{folder}: {why}", hint=hint)
         if self.spec.sha256:
             compare_digest(self.spec, store.digest_tree(folder))
 
@@ -95,6 +102,23 @@ class VllmClient(EngineClient):
         cache = told.get("kv_cache_usage_perc")  # a share, whatever its name says
         busy = round(float(told["num_requests_running"]))
         return Load(slots=None, busy=busy, cache=float(cache) if cache else None)
+
+
+def unsupported(config: Path, flags: Collection[str]) -> str:
+    """Why vLLM cannot run a model with this config.json on a processor with `flags`; or "".
+
+    Its kernel for packed weights (cpu_gemm_wna16) is in `_C_AVX512` and not in `_C_AVX2`, which it
+    loads on other x86 processors (vllm/platforms/cpu.py). Raises `EngineLoadError` for a file that
+    is no JSON object.
+    """
+    try:
+        told = json.loads(config.read_text(encoding="utf-8")).get("quantization_config") or {}
+    except (ValueError, AttributeError) as error:
+        raise EngineLoadError(f"{config}: not readable ({error})") from None
+    packed = told.get("format", told.get("quant_method")) in _PACKED
+    if packed and "avx2" in flags and "avx512f" not in flags:
+        return "vLLM has no kernel for weights in 4 bits on this processor, which lacks AVX-512"
+    return ""
 
 
 def reason_in(log: Sequence[str]) -> str:
