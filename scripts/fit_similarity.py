@@ -29,7 +29,9 @@ from residency.words import unspaced
 GATE = Path(__file__).parents[1] / "src/residency/gate"
 ALIKE = ("same", "light")
 PENALTY = 0.1  # of the squared weights; between 0.03 and 0.3 it hardly matters
-TOLERANCE = 2e-3  # of a coefficient, for another machine's arithmetic and int8 kernels
+# Of a coefficient, for another machine's int8 kernels: the encoder's for AVX2 move the cosine's by
+# 0.0063 from what those for AVX-512 give. A logit off by 0.01 is a probability off by 0.0025.
+TOLERANCE = 1e-2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
