@@ -26,6 +26,7 @@ from typing import Any, get_args
 
 from scipy.stats import kendalltau, spearmanr
 
+from residency.builds import EXACT, F16
 from residency.config import GateSettings
 from residency.conversations import read_conversations
 from residency.engines.base import EngineSpec
@@ -48,8 +49,6 @@ from residency.progress import Progress, say
 from residency.store import Store, write_atomic
 from residency.types import Conversation, Level, to_dict, to_json
 
-F16 = "f16"
-EXACT = ("bf16", "Q8_0")  # made without an importance matrix
 CLAIMS = {"Q8_0": "99.5", "Q5_K_M": "98-99", "Q4_K_M": "96-98", "Q3_K_M": "92-95", "Q2_K": "85-90"}
 """Per cent of quality that are kept, as the source material has it."""
 MARKS = ("<!-- bench/levels.py -->", "<!-- /bench/levels.py -->")

@@ -15,7 +15,8 @@ F16 = "f16"
 """The specialist at full precision."""
 IMATRIX = "-imatrix"
 """How the name of a build with an importance matrix ends, where there is one without as well."""
-_EXACT = ("bf16", "Q8_0")  # their rounding asks for no importance
+EXACT = ("bf16", "Q8_0")
+"""Levels whose rounding asks for no importance."""
 MODEL_FILE = "model.gguf"
 CARD = "README.md"
 TRAINING = "training.json"
@@ -29,7 +30,7 @@ def quantized(settings: ExportSettings) -> dict[str, tuple[Level, bool]]:
     used."""
     made: dict[str, tuple[Level, bool]] = {}
     for level in settings.levels:
-        spares = bool(settings.imatrix) and level not in _EXACT
+        spares = bool(settings.imatrix) and level not in EXACT
         if not spares or settings.imatrix == "both":
             made[level] = (level, False)
         if spares:
