@@ -170,3 +170,27 @@ def test_ctrl_c(workspace: Path) -> None:
     assert process.wait(60) == 130, rest
     assert "interrupted" in rest
     assert "Traceback" not in rest
+
+
+# A verb that is interrupted while it defines a dataclass, which Python does by an exec of text.
+INTERRUPTED = """
+import residency.verbs
+from residency.cli import main
+from residency.cli.verb import verb
+
+residency.verbs.__path__.append(".")
+verb("dig", "digging.now", "Dig.")
+main(["dig"])
+"""
+
+
+def test_ctrl_c_in_the_middle_of_a_definition(tmp_path: Path) -> None:
+    (tmp_path / "dig.py").write_text(INTERRUPTED)
+    (tmp_path / "digging.py").write_text(
+        "def now(workspace):\n    exec('raise KeyboardInterrupt')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "dig"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 130, done.stderr
+    assert "interrupted" in done.stderr

@@ -65,6 +65,10 @@ def verb(path: str, target: str, help: str, *params: Callable[..., Any], **fixed
         except ResidencyError as error:
             _fail(error.message, error.hint, error.exit_code, as_json)
         except KeyboardInterrupt:
+            # One that passed through an exec of text (as dataclasses and namedtuples do) would have
+            # Python end by SIGINT instead of our exit code; its next such call forgets that
+            # (run_eval_code_obj in CPython's Python/pythonrun.c).
+            eval("None")
             _fail("interrupted", "run it again: what was done is kept", 130, as_json)
         except BrokenPipeError:
             sys.exit(1)
