@@ -18,6 +18,8 @@ from tests import specialist as small
 DEAR = ("chain", "exported")
 
 
+# Before the hook of pytest-xdist that reads these marks.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What pytest-xdist keeps together: a file, and all that share a dear fixture."""
     for item in items:
