@@ -39,11 +39,12 @@ from residency.engines.base import Engine, EngineSpec
 from residency.engines.client import EngineClient
 from residency.engines.llama_cpp import LlamaCpp
 from residency.export.convert import convert
-from residency.export.quantize import open_source, quantize
+from residency.export.quantize import quantize
 from residency.models import formats
 from residency.models.base import resolve
 from residency.models.cache import build_once
 from residency.models.chat import load_tokenizer
+from residency.models.gguf_weights import open_gguf
 from residency.models.memory import Method, Step, need, training
 from residency.models.shape import Shape, read_shape
 from residency.store import write_atomic
@@ -216,7 +217,7 @@ def answer_cases(name: str, place: Path) -> Iterator[Case]:
     def builds(folder: Path) -> None:
         source = folder / "f16.gguf"
         convert(resolve(name).path, source, ALIAS)
-        reader = open_source(source)
+        reader = open_gguf(source)
         for level in levels:
             quantize(reader, folder / f"{level}.gguf", level)
 

@@ -35,7 +35,7 @@ from residency.engines.logits import Logits
 from residency.export.convert import convert
 from residency.export.imatrix import collect
 from residency.export.merge import load
-from residency.export.quantize import open_source, quantize
+from residency.export.quantize import quantize
 from residency.gate import intervals, similar
 from residency.gate.answers import Asked, keep, kept, speed
 from residency.gate.ask import answer_to
@@ -45,6 +45,7 @@ from residency.gate.stage import max_tokens
 from residency.models.base import resolve
 from residency.models.cache import home
 from residency.models.chat import load_tokenizer, render
+from residency.models.gguf_weights import open_gguf
 from residency.progress import Progress, say
 from residency.store import Store, write_atomic
 from residency.types import Conversation, Level, to_dict, to_json
@@ -110,7 +111,7 @@ def builds(subject: Subject) -> dict[str, Path]:
     if any(weighted for _, weighted in missing):
         tokenizer = load_tokenizer(subject.folder)
         imatrix = collect(load(subject.folder), tokenizer, subject.task.train, "train.jsonl")
-    reader = open_source(source)
+    reader = open_gguf(source)
     for level, weighted in missing:
         quantize(reader, work / "draft.gguf", level, imatrix if weighted else None)
         (work / "draft.gguf").replace(work / f"{_name(level, weighted)}.gguf")

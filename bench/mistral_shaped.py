@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from residency.config import DEFAULT_BASE
-from residency.export.quantize import copy_metadata, open_source
 from residency.models import carried
 from residency.models.base import resolve
 from residency.models.folder import copy_tokenizer
 from residency.models.formats import ggml_types
+from residency.models.gguf_weights import copy_fields, open_gguf
 from residency.models.shape import Shape, from_config
 from residency.models.tensor_types import Tensor
 from residency.progress import track
@@ -82,7 +82,7 @@ def write_gguf(path: Path, level: Level) -> Shape:
         "vocab_size": model.vocabulary,
     }
     changed = {f"llama.{name}": value for name, value in sizes.items()}
-    copy_metadata(open_source(carried.gguf(DEFAULT_BASE)), writer, changed)
+    copy_fields(open_gguf(carried.gguf(DEFAULT_BASE)), writer, changed)
     for tensor in model.tensors:
         values, size = GGML_QUANT_SIZES[kinds[tensor.name]]
         dimensions = [int(n) for n in reversed(tensor.shape)]

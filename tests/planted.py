@@ -6,6 +6,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from residency.models.gguf_file import read_header
+from residency.models.gguf_weights import copy_fields, open_gguf
+
 CHATML_WITHOUT_SYSTEM = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
     "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -14,19 +17,15 @@ CHATML_WITHOUT_SYSTEM = (
 
 def rewritten(source: Path, target: Path, change: Callable[..., None]) -> Path:
     """The GGUF `source` again, after `change(writer)` has replaced some of its metadata."""
-    from gguf import GGUFReader, GGUFValueType, GGUFWriter
+    from gguf import GGMLQuantizationType, GGUFWriter
 
-    reader = GGUFReader(source)
+    whole = open_gguf(source)
     writer = GGUFWriter(target, "llama")
-    for field in reader.fields.values():
-        if field.name.startswith("GGUF.") or field.name == "general.architecture":
-            continue
-        kind = field.types[0]
-        inner = field.types[-1] if kind == GGUFValueType.ARRAY else None
-        writer.add_key_value(field.name, field.contents(), kind, sub_type=inner)
+    copy_fields(whole, writer, {})
     change(writer)
-    for tensor in reader.tensors:
-        writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+    for tensor in whole.tensors:
+        kind = GGMLQuantizationType[tensor.type]
+        writer.add_tensor(tensor.name, tensor.data, raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -36,10 +35,14 @@ def rewritten(source: Path, target: Path, change: Callable[..., None]) -> Path:
 
 def zeroed(source: Path, target: Path, tensor: str) -> Path:
     """The GGUF `source` again, with nothing but zeros in one of its tensors."""
-    from gguf import GGUFReader
-
     shutil.copyfile(source, target)
-    reader = GGUFReader(target, mode="r+")
-    next(one for one in reader.tensors if one.name == tensor).data[:] = 0
-    reader.data.flush()
-    return target
+    return overwritten(target, tensor, b"\0")
+
+
+def overwritten(path: Path, tensor: str, value: bytes) -> Path:
+    """The GGUF `path` after `value` has been put over all of one of its tensors."""
+    found = next(one for one in read_header(path).tensors if one.name == tensor)
+    with path.open("r+b") as file:
+        file.seek(found.offset)
+        file.write(value * (found.size // len(value)))
+    return path

@@ -8,9 +8,10 @@ import pytest
 
 from residency.export.imatrix import MAX_TOKENS, Imatrix, collect
 from residency.export.merge import load
-from residency.export.quantize import open_source, quantize
+from residency.export.quantize import quantize
 from residency.models.chat import load_tokenizer, render
 from residency.models.gguf_file import read_header
+from residency.models.gguf_weights import open_gguf
 from tests.export.conftest import Exported
 from tests.specialist import Specialist, conversations
 
@@ -50,9 +51,9 @@ def test_it_stops_after_so_many_tokens(specialist: Specialist, model: Any) -> No
 
 @pytest.mark.slow
 def test_columns_that_matter_come_out_better(exported: Exported, tmp_path: Path) -> None:
-    from gguf import GGUFReader, dequantize
+    from gguf import GGMLQuantizationType, dequantize
 
-    source = open_source(exported.folder("f16") / "model.gguf")
+    source = open_gguf(exported.folder("f16") / "model.gguf")
     importance = np.ones(256, dtype=np.float32)
     importance[::8] = 1000
     means = {"model.layers.0.self_attn.q_proj": importance}
@@ -62,10 +63,9 @@ def test_columns_that_matter_come_out_better(exported: Exported, tmp_path: Path)
         path = tmp_path / "model.gguf"
         made = quantize(source, path, "Q2_K", given)
         before, after = (
-            next(t for t in reader.tensors if t.name == WEIGHT)
-            for reader in (source, GGUFReader(path))
+            next(t for t in file.tensors if t.name == WEIGHT) for file in (source, open_gguf(path))
         )
-        rounded = dequantize(after.data, after.tensor_type)
+        rounded = dequantize(after.data, GGMLQuantizationType[after.type])
         errors.append(((rounded - before.data.astype(np.float32))[:, ::8] ** 2).sum())
     assert errors[1] < 0.5 * errors[0]
     assert "1 tensors, from 99 tokens in 3 conversations of here" in made.notes()[1]

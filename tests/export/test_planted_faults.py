@@ -17,9 +17,10 @@ from residency.engines.llama_cpp import LlamaCpp
 from residency.errors import FingerprintError
 from residency.export.convert import convert
 from residency.export.merge import merge
-from residency.export.quantize import open_source, quantize
+from residency.export.quantize import quantize
 from residency.export.stage import TOLERANCE, check_header
 from residency.models.base import BaseModel
+from residency.models.gguf_weights import open_gguf
 from residency.store import digest_tree, sha256_file
 from residency.types import Level, to_json
 from tests.export.conftest import Exported, asked, export
@@ -78,7 +79,7 @@ def test_in_a_file_that_is_quantized(
     """With the wide tolerance of four bits, by the export stage's own checks."""
     sound = exported.folder("f16") / "model.gguf"
     made = tmp_path / "model.gguf"
-    quantize(open_source(plant(sound, tmp_path, specialist)), made, LEVEL)
+    quantize(open_gguf(plant(sound, tmp_path, specialist)), made, LEVEL)
     reference = fingerprint.read_fingerprint(exported.folder("merged") / "fingerprint.json")
     with pytest.raises(FingerprintError, match=f"making {LEVEL}: {what}"):
         check_header(made, reference, f"making {LEVEL}")

@@ -13,9 +13,10 @@ from residency.engines.client import EngineClient
 from residency.engines.llama_cpp import LlamaCpp
 from residency.errors import ModelError
 from residency.export.convert import convert
-from residency.export.quantize import Quantized, open_source, quantize
+from residency.export.quantize import Quantized, quantize
 from residency.models.base import BaseModel
 from residency.models.gguf_file import read_header
+from residency.models.gguf_weights import open_gguf
 from residency.types import Level
 from tests.export.conftest import Exported
 
@@ -88,7 +89,7 @@ def test_an_odd_width_loads_at_every_level_and_answers(
     smollm2_f16: Path, tmp_path: Path, level: Level
 ) -> None:
     path = tmp_path / "model.gguf"
-    made = quantize(open_source(smollm2_f16), path, level)
+    made = quantize(open_gguf(smollm2_f16), path, level)
     kinds = [tensor.type for tensor in read_header(path).tensors]
     assert {kind: kinds.count(kind) for kind in kinds} == TYPES[level] == made.types
     assert sum(made.fallbacks.values()) == FALLBACKS[level]
@@ -128,6 +129,6 @@ def test_metadata_is_kept(exported: Exported) -> None:
 
 
 def test_a_quantized_source_is_refused(exported: Exported, tmp_path: Path) -> None:
-    source = open_source(exported.folder("Q8_0") / "model.gguf")
+    source = open_gguf(exported.folder("Q8_0") / "model.gguf")
     with pytest.raises(ModelError, match="is Q8_0: only float16 and float32"):
         quantize(source, tmp_path / "model.gguf", "Q4_K_M")

@@ -19,6 +19,7 @@ from residency.export import stage
 from residency.models.base import BaseModel
 from residency.models.chat import load_tokenizer
 from residency.models.gguf_file import read_header
+from residency.models.gguf_weights import open_gguf
 from residency.store import digest_of, sha256_file
 from residency.types import Artifact, Level
 from tests.export.conftest import Exported, export
@@ -162,12 +163,12 @@ def trained_whole(folder: Path, given: Specialist) -> Specialist:
 
 
 def test_a_file_without_the_template_is_named(exported: Exported, tmp_path: Path) -> None:
-    from gguf import GGUFReader, GGUFWriter
+    from gguf import GGUFWriter
 
-    reader = GGUFReader(exported.folder("f16") / "model.gguf")
+    sound = open_gguf(exported.folder("f16") / "model.gguf")
     bare = tmp_path / "bare.gguf"
     writer = GGUFWriter(bare, "llama")
-    writer.add_token_list(reader.get_field("tokenizer.ggml.tokens").contents())
+    writer.add_token_list(sound.fields["tokenizer.ggml.tokens"].value)
     writer.add_eos_token_id(2)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

@@ -20,10 +20,11 @@ from residency.engines.llama_cpp import LlamaCpp
 from residency.engines.logits import Logits
 from residency.engines.native import tool
 from residency.export.convert import convert
-from residency.export.quantize import open_source, quantize
+from residency.export.quantize import quantize
 from residency.gate.divergence import Divergence, Source, Text, compare, measure, read_texts
 from residency.models.base import BaseModel
 from residency.models.chat import load_tokenizer, render
+from residency.models.gguf_weights import open_gguf
 from residency.types import Level
 from residency.verbs.workspace import RECIPES
 from tests.specialist import Specialist, conversations
@@ -130,7 +131,7 @@ def levels(specialist: Specialist, tmp_path_factory: pytest.TempPathFactory) -> 
     files = {name: folder / f"{name}.gguf" for name in ("f16", "Q8_0", "Q4_K_M")}
     convert(specialist.base.path, files["f16"], "small")
     for level in ("Q8_0", "Q4_K_M"):
-        quantize(open_source(files["f16"]), files[level], level)
+        quantize(open_gguf(files["f16"]), files[level], level)
     return files
 
 
@@ -178,7 +179,7 @@ def test_the_full_precision_model_is_itself_and_fewer_bits_are_further(
 def test_figures_are_those_of_llama_cpp(base: BaseModel, tmp_path: Path, level: Level) -> None:
     models = (tmp_path / "f16.gguf", tmp_path / "level.gguf")
     convert(base.path, models[0], base.name)
-    quantize(open_source(models[0]), models[1], level)
+    quantize(open_gguf(models[0]), models[1], level)
     text = RECIPES / "clinic-desk.jsonl"
     for name, (ours, their) in kld.compare(models, text, tool("llama-perplexity")).items():
         if name == "kld_p99":

@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 import os
+import struct
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +34,7 @@ from residency.gate.stage import Inputs, answers_folder, check, max_tokens, run
 from residency.store import Draft, Store, digest_tree, sha256_file, sha256_text
 from residency.types import Artifact, Build, Conversation, Record, to_json
 from tests.gate.results import conversation
+from tests.planted import overwritten
 
 ENGINE = EngineSettings(context=512, slots=1)
 SETTINGS = GateSettings(exact=0.5, gain=0.25)
@@ -323,8 +325,6 @@ def test_a_level_whose_engine_fails_is_alone_in_it(tmp_path: Path, inputs: Input
 
 
 def test_a_level_of_nan_is_alone_in_it(tmp_path: Path, inputs: Inputs, base_gguf: Path) -> None:
-    from gguf import GGUFReader
-
     out = draft(tmp_path, "one")
     answer_all(inputs, out, "Yes.")
     (answers_folder(inputs, 16, out.path) / "Q4_K_M.engine.json").unlink()
@@ -332,9 +332,7 @@ def test_a_level_of_nan_is_alone_in_it(tmp_path: Path, inputs: Inputs, base_gguf
     broken = folder / "model.gguf"
     broken.unlink()
     broken.write_bytes(base_gguf.read_bytes())
-    reader = GGUFReader(broken, mode="r+")
-    next(t for t in reader.tensors if t.name == "blk.5.attn_norm.weight").data[:] = math.nan
-    reader.data.flush()
+    overwritten(broken, "blk.5.attn_norm.weight", struct.pack("<f", math.nan))
     build = read(folder / "build.json") | {"digest": sha256_file(broken)}
     (folder / "build.json").write_text(json.dumps(build), encoding="utf-8")
     record = run(inputs, GateSettings(), out)

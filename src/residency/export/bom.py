@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,9 +81,10 @@ def _component(ref: str, kind: str, name: str, digest: str) -> dict[str, Any]:
     return {"bom-ref": ref, "type": kind, "name": name, "hashes": hashes}
 
 
-def _software() -> list[dict[str, Any]]:
+@cache  # reading what each package says of itself takes most of a second
+def _software() -> tuple[dict[str, Any], ...]:
     found = {package.name.lower(): package for package in metadata.distributions()}
-    return [_library(package) for _, package in sorted(found.items())]
+    return tuple(_library(package) for _, package in sorted(found.items()))
 
 
 def _library(package: metadata.Distribution) -> dict[str, Any]:

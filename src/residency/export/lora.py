@@ -12,7 +12,8 @@ from typing import Any
 from residency.errors import ModelError
 from residency.export.convert import convert
 from residency.models.folder import COPIED
-from residency.models.gguf_file import read_header, tensor_names
+from residency.models.gguf_file import tensor_names
+from residency.models.gguf_weights import open_gguf
 
 
 def write_lora(base: Path, adapter: Path, target: Path, name: str) -> None:
@@ -21,23 +22,23 @@ def write_lora(base: Path, adapter: Path, target: Path, name: str) -> None:
     Raises `ModelError` where it adapts what is no linear layer, or one that llama.cpp does not
     know.
     """
-    from gguf import GGUFReader, GGUFWriter
+    from gguf import GGUFWriter
 
     down, up = _factors(adapter)
     alpha = _alpha(json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8")))
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         rearranged = Path(folder) / "up.gguf"
         _convert_up(base, up, Path(folder), rearranged, name)
-        fields = read_header(rearranged)
-        architecture = fields.architecture
-        names = tensor_names(architecture, fields.metadata[f"{architecture}.block_count"])
+        source = open_gguf(rearranged)
+        architecture = source.value("general.architecture")
+        names = tensor_names(architecture, source.value(f"{architecture}.block_count"))
         by_tensor = {f"{names(module)}.weight": a for module, a in down.items()}
         writer = GGUFWriter(target, architecture)
         writer.add_type("adapter")
         writer.add_name(name)
         writer.add_string("adapter.type", "lora")
         writer.add_float32("adapter.lora.alpha", alpha)
-        tensors = {t.name: t.data for t in GGUFReader(rearranged).tensors}
+        tensors = {t.name: t.data for t in source.tensors}
         if lost := by_tensor.keys() - tensors.keys():
             raise _error(adapter, f"llama.cpp knows no tensor {min(lost)}")
         for tensor, a in by_tensor.items():

@@ -11,17 +11,15 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from residency.errors import ModelError
 from residency.export.imatrix import Imatrix
 from residency.hardware import usable_cores
+from residency.models.gguf_weights import Gguf, MappedTensor, copy_fields
 from residency.models.tensor_types import Choice, Mix, Tensor, choose_types
 from residency.progress import Progress
 from residency.types import Level
-
-if TYPE_CHECKING:
-    from gguf import GGUFReader
 
 # ggml's version of the block formats: GGML_QNT_VERSION in ggml.h.
 _QUANTIZATION_VERSION = 2
@@ -52,16 +50,7 @@ class Quantized:
         return tuple(lines)
 
 
-def open_source(path: Path) -> GGUFReader:
-    """An f16 GGUF, its weights mapped; reading the vocabulary takes seconds, so open it once."""
-    from gguf import GGUFReader
-
-    return GGUFReader(path)
-
-
-def quantize(
-    reader: GGUFReader, target: Path, level: Level, imatrix: Imatrix | None = None
-) -> Quantized:
+def quantize(source: Gguf, target: Path, level: Level, imatrix: Imatrix | None = None) -> Quantized:
     """Write an f16 GGUF at `level` to the file `target`, with all its metadata.
 
     The same source gives the same bytes. llama.cpp wants an importance matrix for its levels below
@@ -70,32 +59,32 @@ def quantize(
     """
     from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType
 
-    chosen = _choose(reader, level, imatrix)
-    writer = GGUFWriter(target, _value(reader, "general.architecture"))
+    chosen = _choose(source, level, imatrix)
+    writer = GGUFWriter(target, source.value("general.architecture"))
     changed = {
         "general.file_type": int(LlamaFileType[f"MOSTLY_{level.upper()}"]),
         "general.quantization_version": _QUANTIZATION_VERSION,
     }
     weights: Mapping[str, Any] = {}
     if imatrix:
-        weights = imatrix.named(*_size_of_model(reader))
+        weights = imatrix.named(*_size_of_model(source))
         writer.add_string("quantize.imatrix.dataset", imatrix.source)
         changed["quantize.imatrix.entries_count"] = len(weights)
         changed["quantize.imatrix.chunks_count"] = imatrix.conversations
-    copy_metadata(reader, writer, changed)
-    for tensor in reader.tensors:
+    copy_fields(source, writer, changed)
+    for tensor in source.tensors:
         kind = GGMLQuantizationType[chosen[tensor.name].type]
-        shape = [int(n) for n in reversed(tensor.shape)]
+        shape = list(reversed(tensor.shape))
         size = _size(shape, kind)
         writer.add_tensor_info(tensor.name, shape, tensor.data.dtype, size, kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
     with (
-        Progress(f"quantizing to {level}", len(reader.tensors)) as progress,
+        Progress(f"quantizing to {level}", len(source.tensors)) as progress,
         ThreadPoolExecutor(usable_cores()) as pool,
     ):
-        for tensor in reader.tensors:
+        for tensor in source.tensors:
             name, weight = chosen[tensor.name].type, weights.get(tensor.name)
             writer.write_tensor_data(_convert(tensor, name, weight, pool))
             progress.advance(note=tensor.name)
@@ -103,18 +92,15 @@ def quantize(
     return _summary(chosen, imatrix.note(len(weights)) if imatrix else "")
 
 
-def _size_of_model(reader: GGUFReader) -> tuple[str, int]:
+def _size_of_model(source: Gguf) -> tuple[str, int]:
     """Its architecture and how many layers it has."""
-    architecture = _value(reader, "general.architecture")
-    return architecture, _value(reader, f"{architecture}.block_count")
+    architecture = source.value("general.architecture")
+    return architecture, source.value(f"{architecture}.block_count")
 
 
-def _choose(reader: GGUFReader, level: Level, imatrix: Imatrix | None) -> dict[str, Choice]:
-    architecture, layers = _size_of_model(reader)
-    tensors = [
-        Tensor(name=t.name, shape=tuple(int(n) for n in t.shape), type=t.tensor_type.name)
-        for t in reader.tensors
-    ]
+def _choose(source: Gguf, level: Level, imatrix: Imatrix | None) -> dict[str, Choice]:
+    architecture, layers = _size_of_model(source)
+    tensors = [Tensor(name=t.name, shape=t.shape, type=t.type) for t in source.tensors]
     for tensor in tensors:
         if tensor.type not in ("F16", "F32"):
             raise ModelError(
@@ -122,39 +108,18 @@ def _choose(reader: GGUFReader, level: Level, imatrix: Imatrix | None) -> dict[s
                 hint="start from an f16 GGUF",
             )
     heads, keys = (
-        _value(reader, f"{architecture}.attention.head_count{part}", 1) for part in ("", "_kv")
+        source.value(f"{architecture}.attention.head_count{part}", 1) for part in ("", "_kv")
     )
     # Where layers differ there is a list; llama.cpp goes by the first.
-    heads, keys = (n[0] if isinstance(n, list) else n for n in (heads, keys))
+    heads, keys = (n[0] if isinstance(n, tuple) else n for n in (heads, keys))
     mix = Mix(
         level=level,
         layers=layers,
-        experts=_value(reader, f"{architecture}.expert_count", 0),
+        experts=source.value(f"{architecture}.expert_count", 0),
         gqa=heads // keys if keys else 0,
         imatrix=imatrix is not None,
     )
     return choose_types(tensors, mix)
-
-
-def _value(reader: GGUFReader, key: str, default: Any = None) -> Any:
-    field = reader.get_field(key)
-    return field.contents() if field else default
-
-
-def copy_metadata(reader: GGUFReader, writer: Any, changed: Mapping[str, int]) -> None:
-    """Give `writer` the fields of a GGUF, with those of `changed` in their place."""
-    from gguf import GGUFValueType
-
-    for field in reader.fields.values():
-        # The first are the file's own counts; the writer has set the architecture itself.
-        if field.name.startswith("GGUF.") or field.name == "general.architecture":
-            continue
-        kind = field.types[0]
-        inner = field.types[-1] if kind == GGUFValueType.ARRAY else None
-        if field.name not in changed:
-            writer.add_key_value(field.name, field.contents(), kind, sub_type=inner)
-    for key, value in changed.items():
-        writer.add_uint32(key, value)
 
 
 def _size(shape: list[int], kind: Any) -> int:
@@ -167,7 +132,7 @@ def _size(shape: list[int], kind: Any) -> int:
     return int(total // values * size)
 
 
-def _convert(tensor: Any, type_name: str, weights: Any, pool: ThreadPoolExecutor) -> Any:
+def _convert(tensor: MappedTensor, type_name: str, weights: Any, pool: ThreadPoolExecutor) -> Any:
     """The tensor's data as `type_name`, with the importance `weights` of its columns or None.
 
     Rows are shared out, as libgguf lets go of the GIL.
@@ -176,7 +141,7 @@ def _convert(tensor: Any, type_name: str, weights: Any, pool: ThreadPoolExecutor
     import numpy as np
     from gguf import GGMLQuantizationType
 
-    if tensor.tensor_type.name == type_name:
+    if tensor.type == type_name:
         return tensor.data
     kind = GGMLQuantizationType[type_name]
     rows = tensor.data.reshape(-1, tensor.data.shape[-1])

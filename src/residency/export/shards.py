@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from residency.export.quantize import copy_metadata, open_source
-from residency.models.gguf_file import read_header
+from residency.models.gguf_weights import copy_fields, open_gguf
 
 _MB = 1_000_000
 
@@ -17,29 +16,32 @@ def split(path: Path, megabytes: int) -> Path:
     llama.cpp's, which loads all when it is given the first. A smaller file is left as it is, and
     so is any with `megabytes` 0.
     """
-    from gguf import GGUFWriter
+    from gguf import GGMLQuantizationType, GGUFWriter
 
-    header, limit = read_header(path), megabytes * _MB
-    if not limit or sum(tensor.size for tensor in header.tensors) <= limit:
+    if not megabytes:
         return path
-    reader = open_source(path)
+    source, limit = open_gguf(path), megabytes * _MB
+    if sum(tensor.data.nbytes for tensor in source.tensors) <= limit:
+        return path
     folder = path.with_suffix("")
     folder.mkdir(exist_ok=True)
-    writer = GGUFWriter(folder / path.name, header.architecture, split_max_size=limit)
-    copy_metadata(reader, writer, {})
-    for tensor in reader.tensors:
+    writer = GGUFWriter(
+        folder / path.name, source.value("general.architecture"), split_max_size=limit
+    )
+    copy_fields(source, writer, {})
+    for tensor in source.tensors:
         # Of a quantized tensor the shape is in bytes, which the writer turns into values.
         writer.add_tensor_info(
             tensor.name,
             tensor.data.shape,
             tensor.data.dtype,
-            int(tensor.n_bytes),
-            tensor.tensor_type,
+            tensor.data.nbytes,
+            GGMLQuantizationType[tensor.type],
         )
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
-    for tensor in reader.tensors:
+    for tensor in source.tensors:
         writer.write_tensor_data(tensor.data)
     writer.close()
     path.unlink()

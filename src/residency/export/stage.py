@@ -24,13 +24,14 @@ from residency.export.imatrix import Imatrix, collect
 from residency.export.lora import write_lora
 from residency.export.merge import load, merge, store
 from residency.export.ollama import write_modelfile
-from residency.export.quantize import open_source, quantize
+from residency.export.quantize import quantize
 from residency.export.shards import split
 from residency.fingerprint import Fingerprint, compare, read_fingerprint, take_engine, take_torch
 from residency.hardware import one_torch_thread
 from residency.models.base import BaseModel
 from residency.models.chat import load_tokenizer
 from residency.models.gguf_file import read_header
+from residency.models.gguf_weights import open_gguf
 from residency.progress import say
 from residency.store import Draft, digest_of, sha256_text
 from residency.types import Artifact, Build, Conversation, Record, to_json
@@ -103,7 +104,7 @@ def run(inputs: Inputs, settings: ExportSettings, out: Draft) -> Record:
             base.result()
             builds.finish(BASE, plain)
         f16.result()
-    source = open_source(builds.file(F16))  # before it may be split: what is mapped stays readable
+    source = open_gguf(builds.file(F16))  # before it may be split: what is mapped stays readable
     builds.finish(F16, reference)
     for level_name, (level, spares) in quantized(settings).items():
         imatrix = merged.imatrix if spares else None

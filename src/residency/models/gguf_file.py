@@ -52,6 +52,15 @@ class GgufTensor:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class GgufField:
+    """A key's value, strings as bytes, with ggml's number of its type and of that of its items."""
+
+    type: int
+    items: int | None
+    value: Any
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class GgufHeader:
     """`metadata` has every key but the vocabulary's arrays, which are `tokens` and dropped."""
 
@@ -87,8 +96,22 @@ class _Reader:
             raise _Cut(f"a count of {value} in its header makes no sense")
         return value
 
-    def string(self) -> str:
-        return self.take(self.count()).decode("utf-8", "replace")
+    def string(self) -> bytes:
+        return self.take(self.count())
+
+    def field(self) -> GgufField:
+        kind = self.number("I")
+        if kind != _ARRAY:
+            return GgufField(type=kind, items=None, value=self.value(kind))
+        items = self.number("I")
+        return GgufField(type=kind, items=items, value=self.array(items))
+
+    def array(self, items: int) -> tuple[Any, ...]:
+        length = self.count()
+        if code := _SCALARS.get(items):
+            width = struct.calcsize(f"<{code}")
+            return struct.unpack(f"<{length}{code}", self.take(length * width))
+        return tuple(self.value(items) for _ in range(length))
 
     def value(self, kind: int) -> Any:
         if kind in _SCALARS:
@@ -97,11 +120,7 @@ class _Reader:
             return self.string()
         if kind != _ARRAY:
             raise _Cut(f"type {kind} in its header is unknown")
-        inner, length = self.number("I"), self.count()
-        if code := _SCALARS.get(inner):
-            width = struct.calcsize(f"<{code}")
-            return struct.unpack(f"<{length}{code}", self.take(length * width))
-        return tuple(self.value(inner) for _ in range(length))
+        return self.array(self.number("I"))
 
 
 def read_header(path: Path) -> GgufHeader:
@@ -109,6 +128,26 @@ def read_header(path: Path) -> GgufHeader:
 
     Raises `ModelError` when the file is missing, is no GGUF, or is cut short or damaged.
     """
+    fields, tensors = read_whole_header(path)
+    values = {name: field.value for name, field in fields.items()}
+    vocabulary = values.get("tokenizer.ggml.tokens", ())
+    return GgufHeader(
+        architecture=_text(values.get("general.architecture", "")),
+        chat_template=_text(values.get("tokenizer.chat_template", "")),
+        eos_token=_token(values, vocabulary, "eos"),
+        stop_tokens=_stops(values, vocabulary),
+        tokens=len(vocabulary),
+        metadata={
+            k: _text(v) if isinstance(v, bytes) else v
+            for k, v in values.items()
+            if not isinstance(v, tuple)
+        },
+        tensors=tensors,
+    )
+
+
+def read_whole_header(path: Path) -> tuple[dict[str, GgufField], tuple[GgufTensor, ...]]:
+    """All fields of a GGUF file as they stand in it, and its tensors; raises as `read_header`."""
     try:
         with path.open("rb") as file:
             magic, version = file.read(4), file.read(4)
@@ -128,44 +167,39 @@ def read_header(path: Path) -> GgufHeader:
         raise StorageError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def _parse(reader: _Reader, size: int) -> GgufHeader:
+def _parse(reader: _Reader, size: int) -> tuple[dict[str, GgufField], tuple[GgufTensor, ...]]:
     tensor_count, field_count = reader.count(), reader.count()
-    fields: dict[str, Any] = {}
+    fields: dict[str, GgufField] = {}
     for _ in range(field_count):
-        name = reader.string()
-        fields[name] = reader.value(reader.number("I"))
+        name = _text(reader.string())
+        fields[name] = reader.field()
     entries = [_tensor_entry(reader) for _ in range(tensor_count)]
-    alignment = fields.get("general.alignment", 32)
+    alignment = fields["general.alignment"].value if "general.alignment" in fields else 32
     start = -(-reader.file.tell() // alignment) * alignment
     tensors = tuple(_tensor(entry, start) for entry in entries)
     need = max((t.offset + t.size for t in tensors), default=start)
     if size < need:
         raise _Cut(f"it is cut short: {size:,} bytes of {need:,}")
-    vocabulary = fields.get("tokenizer.ggml.tokens", ())
-    return GgufHeader(
-        architecture=str(fields.get("general.architecture", "")),
-        chat_template=str(fields.get("tokenizer.chat_template", "")),
-        eos_token=_token(fields, vocabulary, "eos"),
-        stop_tokens=_stops(fields, vocabulary),
-        tokens=len(vocabulary),
-        metadata={k: v for k, v in fields.items() if not isinstance(v, tuple)},
-        tensors=tensors,
-    )
+    return fields, tensors
 
 
-def _token(fields: Mapping[str, Any], vocabulary: tuple[str, ...], kind: str) -> str:
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _token(fields: Mapping[str, Any], vocabulary: tuple[bytes, ...], kind: str) -> str:
     number = fields.get(f"tokenizer.ggml.{kind}_token_id", -1)
-    return vocabulary[number] if 0 <= number < len(vocabulary) else ""
+    return _text(vocabulary[number]) if 0 <= number < len(vocabulary) else ""
 
 
-def _stops(fields: Mapping[str, Any], vocabulary: tuple[str, ...]) -> tuple[str, ...]:
+def _stops(fields: Mapping[str, Any], vocabulary: tuple[bytes, ...]) -> tuple[str, ...]:
     """What llama.cpp ends an answer at, as far as the file says it: eos, eot and eom."""
     named = (_token(fields, vocabulary, kind) for kind in ("eos", "eot", "eom"))
     return tuple(dict.fromkeys(token for token in named if token))
 
 
 def _tensor_entry(reader: _Reader) -> tuple[str, tuple[int, ...], int, int]:
-    name, dimensions = reader.string(), reader.number("I")
+    name, dimensions = _text(reader.string()), reader.number("I")
     if dimensions > 8:
         raise _Cut(f"tensor {name!r} has {dimensions} dimensions")
     shape = tuple(reader.number("Q") for _ in range(dimensions))
