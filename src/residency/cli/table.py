@@ -199,7 +199,7 @@ verb(
 verb(
     "setup",
     "setup.setup",
-    "Install NAME, a heavy engine, into an environment of its own: vllm.",
+    "Install NAME, a heavy engine or tool, into an environment of its own: vllm, gptq, llama.cpp.",
     argument("name", default=""),
     option("--list", "listed", is_flag=True, help="Say what there is, and what is ready."),
 )
