@@ -11,8 +11,6 @@ from residency.builds import changed_since_sums, write_sums
 from residency.errors import InputError, RefusedError
 from residency.export.sign import sign, verify
 
-pytest.importorskip("model_signing")
-
 
 def key_pair(folder: Path, name: str) -> tuple[Path, Path]:
     private, public = folder / f"{name}.pem", folder / f"{name}.pub"
