@@ -199,7 +199,7 @@ verb(
 verb(
     "setup",
     "setup.setup",
-    "Install NAME, a heavy engine or tool, into an environment of its own: vllm, gptq, llama.cpp.",
+    "Install NAME, a heavy engine or tool that --list names, into an environment of its own.",
     argument("name", default=""),
     option("--list", "listed", is_flag=True, help="Say what there is, and what is ready."),
 )
